@@ -1,0 +1,43 @@
+# One-word verbs over the presets of CMakePresets.json. `make` is the daily loop; see CONTRIBUTING.md.
+.PHONY: unit demo test asan tsan tidy format check bench release
+unit:            ## build the torch-free part, run unit and simulator tests (make T=step_batcher: one of them)
+	@tools/setup.sh dev
+	@cmake --preset dev >/dev/null
+ifdef T
+	@cmake --build --preset dev --target $(T)_test -- --quiet
+	@build/dev/bin/$(T)_test
+else
+	@cmake --build --preset dev -- --quiet
+	@ctest --preset dev
+endif
+
+release:         ## build the programs: build/release/bin/image-variations-server and image-variations
+	@tools/setup.sh release
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release -- --quiet
+
+demo: release    ## the main job from nothing: server, four variations of a picture, contact sheet
+	@demo/run.sh
+
+test: check unit release   ## everything: format, layers, unit, simulator, parity, system, README commands
+	@ctest --preset release
+	@tools/run_readme.sh
+
+asan tsan:       ## the torch-free tests under AddressSanitizer + UBSan, or ThreadSanitizer
+	@tools/setup.sh dev
+	@cmake --preset $@ >/dev/null
+	@cmake --build --preset $@ -- --quiet
+	@ctest --preset $@
+
+tidy:            ## clang: thread-safety analysis, clang-tidy
+	@tools/setup.sh tidy
+	@cmake --preset tidy >/dev/null
+	@cmake --build --preset tidy -- --quiet
+
+check:           ## format and layers
+	@tools/setup.sh dev
+	@git ls-files '*.h' '*.cc' | xargs clang-format-14 --dry-run --Werror
+	@python3 tools/check_layers.py
+
+format:
+	@git ls-files '*.h' '*.cc' | xargs clang-format-14 -i

@@ -1,0 +1,56 @@
+// A model folder in diffusers' layout: which files belong to which component, their configs and
+// digests.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "pipeline/checkpoint/model_config.h"
+#include "pipeline/checkpoint/safetensors.h"
+#include "pipeline/sampler/sampler.h"
+
+namespace image_variations {
+
+// The tensors of one component, from one file or several shards. Immutable; thread-safe.
+struct ComponentWeights {
+  std::string folder;  // "unet": for messages
+  std::vector<SafetensorsFile> files;
+
+  absl::StatusOr<TensorView> Find(
+      absl::string_view name) const;       // NOT_FOUND names tensor and folder
+  std::vector<std::string> names() const;  // of all files
+  void Release(const TensorView&) const;
+};
+
+// Everything of a checkpoint that is not a network: read, parsed and checked, weights mapped but
+// not yet touched.
+struct ModelDir {
+  // Opens a folder with model_index.json. The status says which file is missing, broken or not
+  // implemented, and what to do; a folder that has only pickles (.bin) gets FAILED_PRECONDITION
+  // with the converter's command.
+  static absl::StatusOr<ModelDir> Open(const std::string& path);
+
+  std::string model_id;  // the folder's name
+  std::string revision;  // empty for a plain folder
+  SamplerConfig sampler;
+  UnetConfig unet;
+  VaeConfig vae;
+  ClipVisionConfig image_encoder;
+  PreprocessorConfig preprocessor;
+  std::optional<ClipVisionConfig> safety_checker;  // absent: the index has [null, null]
+
+  ComponentWeights unet_weights;
+  ComponentWeights vae_weights;
+  ComponentWeights image_encoder_weights;
+  ComponentWeights safety_checker_weights;  // no files when safety_checker is absent
+};
+
+// sha256, lower-case hex, of each component's weight files (of the list of shard digests when there
+// are several), by folder name. Reads the files through read(2) with a small buffer: the resident
+// set does not grow.
+absl::StatusOr<std::map<std::string, std::string>> ComponentDigests(const ModelDir&);
+
+}  // namespace image_variations

@@ -1,0 +1,59 @@
+// A safetensors file (8-byte little-endian header length, JSON header, raw little-endian data),
+// validated and mapped.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace image_variations {
+
+enum class TensorType { kFloat32, kFloat16, kBfloat16, kInt64 };
+
+int64_t BytesPerElement(TensorType);
+
+// A tensor inside the mapping; valid as long as its SafetensorsFile lives. Row-major,
+// little-endian.
+struct TensorView {
+  TensorType type = TensorType::kFloat32;
+  std::vector<int64_t> shape;
+  absl::Span<const char> bytes;
+};
+
+// Immutable after Open; thread-safe. Movable. The mapping is read-only and shared with the page
+// cache.
+class SafetensorsFile {
+ public:
+  // INVALID_ARGUMENT with path and reason: not a safetensors file, truncated, overlapping or gapped
+  // data, an element type not in TensorType, a git-LFS pointer. NOT_FOUND: no such file (a dangling
+  // link names its target).
+  static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
+
+  SafetensorsFile(SafetensorsFile&&) = default;
+  SafetensorsFile& operator=(SafetensorsFile&&) = default;
+
+  absl::StatusOr<TensorView> Find(absl::string_view name) const;  // NOT_FOUND names tensor and file
+  std::vector<std::string> names() const;                         // sorted
+  const std::string& path() const { return path_; }
+
+  // Tells the kernel that these pages will not be read again: they leave this process's resident
+  // set.
+  void Release(const TensorView&) const;
+
+ private:
+  class Mapping;
+
+  SafetensorsFile() = default;
+
+  std::string path_;
+  std::shared_ptr<const Mapping> mapping_;
+  std::map<std::string, TensorView, std::less<>> tensors_;
+};
+
+}  // namespace image_variations

@@ -1,0 +1,37 @@
+// What the engine tells the outside about its work: metrics are made of it, nothing is decided by
+// it.
+#pragma once
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace image_variations {
+
+// One turn of the loop.
+struct TickReport {
+  int running_samples = 0;  // holding a slot after the tick
+  int waiting_samples = 0;
+  int unet_rows = 0;  // 0: no UNet call in this tick
+  int padded_rows = 0;
+  int embedded_jobs = 0;
+  int decoded_samples = 0;
+  absl::Duration embed_time;
+  absl::Duration denoise_time;
+  absl::Duration latents_decode_time;
+  absl::Duration safety_time;
+};
+
+enum class SampleOutcome { kGenerated, kFiltered, kFailed, kCancelled, kExpired };
+
+// Called on the engine thread; must not block.
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+  virtual void OnTick(const TickReport&) {}
+  virtual void OnSampleEnd(SampleOutcome) {}
+  virtual void OnOutOfMemory(int /*rows_that_failed*/) {}
+  // Once. Every open job was answered with UNAVAILABLE, and so is every later one.
+  virtual void OnDeviceLost(const absl::Status& /*why*/) {}
+};
+
+}  // namespace image_variations

@@ -1,0 +1,80 @@
+// A request as the engine sees it: values, and one listener that hears what became of it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "pipeline/engine/safety_policy.h"
+#include "pipeline/image/image.h"
+#include "pipeline/sampler/sampler.h"
+
+namespace image_variations {
+
+enum class JobId : uint64_t {};
+
+// How the source picture becomes the image encoder's input.
+enum class Preprocessing {
+  kModelCard,      // resized to the tower's size, bicubic, no antialias, no crop
+  kClipProcessor,  // shortest edge, antialiased bicubic, centre crop
+};
+
+enum class Priority { kInteractive, kBatch };
+
+// One picture that a job asked for, judged.
+struct SampleResult {
+  CheckedImage image;
+  // Cosine of source and result in the image encoder's embedding space, -1 to 1.
+  float similarity = 0;
+};
+
+struct JobProgress {
+  int steps_done = 0;  // UNet calls, over all samples of the job
+  int steps_total = 0;
+  absl::Duration predicted_remaining;
+};
+
+// Where a job's time went. Stage times are those of the shared calls that the job took part in.
+struct JobMetrics {
+  absl::Duration queue_time;  // submitted -> first stage begins
+  absl::Duration embed_time;
+  absl::Duration denoise_time;  // first step begins -> last step ends
+  absl::Duration latents_decode_time;
+  absl::Duration safety_time;
+  int64_t unet_rows = 0;       // rows computed for this job
+  double mean_batch_rows = 0;  // rows in the UNet calls that it shared
+};
+
+// Called on the engine thread; must not block and must not call back into the engine.
+class JobListener {
+ public:
+  virtual ~JobListener() = default;
+
+  // After each tick in which a sample of the job took a step.
+  virtual void OnProgress(const JobProgress&) = 0;
+  // Exactly once per sample, in the order in which they end. Non-OK: why there is no picture.
+  virtual void OnSample(int index, absl::StatusOr<SampleResult>) = 0;
+  // Once, after the last OnSample. The engine drops the listener after it.
+  virtual void OnDone(const JobMetrics&) = 0;
+};
+
+struct Job {
+  JobId id{};
+  std::shared_ptr<const Image> source;
+  Preprocessing preprocessing = Preprocessing::kModelCard;
+  std::shared_ptr<const SamplerPlan> plan;
+  int sample_count = 1;
+  uint64_t seed = 0;  // sample i draws from seed + i: its picture does not depend on its batch
+  float guidance_scale = 3;  // <= 1: no guidance, one UNet row per sample instead of two
+  int latent_width = 0;
+  int latent_height = 0;
+  Priority priority = Priority::kInteractive;
+  absl::Time deadline = absl::InfiniteFuture();
+  std::shared_ptr<JobListener> listener;
+};
+
+// Rows that one sample of such a job takes in a UNet call.
+inline int RowsPerStep(float guidance_scale) { return guidance_scale > 1 ? 2 : 1; }
+
+}  // namespace image_variations

@@ -1,0 +1,41 @@
+// What a UNet call costs on this device: t(rows) = base + per_row * rows, fitted from measured
+// calls.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "absl/time/time.h"
+
+namespace image_variations {
+
+// One fit per latent area; an area that was never measured is scaled from the nearest one.
+// Thread-compatible.
+class StepCostModel {
+ public:
+  // Takes in one measured call. Calls longer than 8 times the prediction weigh as 8 times: one
+  // hiccup moves the fit little.
+  void Observe(int64_t latent_area, int rows, absl::Duration);
+
+  // Zero while nothing was observed.
+  absl::Duration Predict(int64_t latent_area, int rows) const;
+
+  // The fewest rows whose time per row is within 5 % of the best that 1 to max_rows rows can have:
+  // where more rows cost in proportion (a CPU at full size) that is few, where they are nearly free
+  // (a GPU) as many as allowed.
+  int EfficientRows(int64_t latent_area, int max_rows) const;
+
+  // The areas that were measured.
+  std::vector<int64_t> areas() const;
+
+ private:
+  struct Fit {  // exponentially forgetting least squares over (rows, seconds)
+    double weight = 0, rows = 0, seconds = 0, rows_rows = 0, rows_seconds = 0;
+    double base = 0, per_row = 0;
+  };
+
+  std::map<int64_t, Fit> fits_;
+};
+
+}  // namespace image_variations

@@ -1,0 +1,88 @@
+// A sampler is data: MakeSamplerPlan turns (noise schedule, sampler, step count, eta) into a table
+// of scalar weights, one row per UNet call. Nothing here knows tensors or random numbers; values,
+// any thread.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace image_variations {
+
+enum class BetaSchedule { kLinear, kScaledLinear, kSquaredcosCapV2 };
+enum class PredictionType { kEpsilon, kVPrediction, kSample };
+enum class TimestepSpacing { kLeading, kLinspace, kTrailing };
+
+// What scheduler/scheduler_config.json says of the noise that the UNet was trained with.
+struct SamplerConfig {
+  std::string default_sampler = "pndm";  // the checkpoint's own, as named by Samplers()
+  int num_train_timesteps = 1000;
+  double beta_start = 0.00085;
+  double beta_end = 0.012;
+  BetaSchedule beta_schedule = BetaSchedule::kScaledLinear;
+  PredictionType prediction_type = PredictionType::kEpsilon;
+  std::optional<TimestepSpacing>
+      timestep_spacing;  // absent: each sampler's own default (model-spec 6.1)
+  int steps_offset = 0;
+  bool set_alpha_to_one = true;
+  std::vector<double> trained_betas;  // empty: by beta_schedule
+};
+
+// Parses scheduler_config.json. A value that is not implemented is refused by its key's name.
+absl::StatusOr<SamplerConfig> ParseSamplerConfig(absl::string_view scheduler_config_json);
+
+// One UNet call of one sample, as numbers. x = latents, e = guided noise prediction, h[0] = newest
+// kept value, a = anchor, z = fresh standard normal noise. The UNet sees input_scale * x at
+// `timestep`; then
+//   if (keep)        push keep_sample * x + keep_prediction * e as h[0]
+//   x' = sample * x + prediction * e + anchor * a + sum_k history[k] * h[k] + noise * z
+//   if (save_anchor) a = x as it was before the update
+// z is drawn only if draws_noise, even where its weight is 0: the stream stays in step with
+// diffusers'.
+struct SamplerStep {
+  float timestep = 0;
+  float input_scale = 1;
+  float sample = 1;
+  float prediction = 0;
+  float anchor = 0;
+  float noise = 0;
+  std::array<float, 4> history{};
+  bool keep = false;
+  bool save_anchor = false;
+  bool draws_noise = false;
+  float keep_sample = 0;
+  float keep_prediction = 1;
+};
+
+// steps.size() is the number of UNet calls (PNDM: num_inference_steps + 1). Latents start as
+// init_noise_sigma * noise.
+struct SamplerPlan {
+  float init_noise_sigma = 1;
+  std::vector<SamplerStep> steps;
+};
+
+struct SamplerInfo {
+  absl::string_view name;  // kebab-case, as in the API
+  bool has_eta = false;
+};
+
+// Every sampler that MakeSamplerPlan knows, in the order in which they are listed to users.
+absl::Span<const SamplerInfo> Samplers();
+
+struct SamplerChoice {
+  std::string name;
+  int num_inference_steps = 50;
+  double eta = 0;  // DDIM's; 0 for samplers without it
+};
+
+// INVALID_ARGUMENT: unknown name (the message lists the known ones), a step count that this sampler
+// cannot do, eta where there is none. Weights are computed in double precision from float32 tables,
+// as diffusers' are, and rounded once.
+absl::StatusOr<SamplerPlan> MakeSamplerPlan(const SamplerConfig&, const SamplerChoice&);
+
+}  // namespace image_variations

@@ -1,0 +1,63 @@
+// A ModelRunner without networks, for tests of everything above the seam.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "pipeline/engine/model_runner.h"
+
+namespace image_variations {
+
+// Keeps one number per slot instead of latents: a sample's picture is a small flat image whose
+// colour depends on its seed, its source's first pixel, its plan and its guidance, and on nothing
+// else - company that changed it would show. Checks its caller: a slot is prepared before it is
+// denoised, a job is embedded before its rows run and until it is forgotten, steps come in the
+// order of the plan. A breach is kept in `breaches`, for tests to expect empty.
+//
+// Faults are planted through `fault`: asked before each call with its verb ("EmbedImage",
+// "Denoise", ...) and rows; a non-OK status is returned as the call's. `before_call` may advance a
+// simulated clock.
+class FakeModelRunner final : public ModelRunner {
+ public:
+  explicit FakeModelRunner(ModelInfo info = DefaultInfo());
+
+  static ModelInfo DefaultInfo();  // 64x64 pictures, latent_factor 8, PNDM, a safety checker
+
+  const ModelInfo& info() const override { return info_; }
+  absl::Status EmbedImage(JobId, const Image& source, Preprocessing) override;
+  absl::Status PrepareLatents(absl::Span<const PrepareRow>) override;
+  absl::StatusOr<std::vector<bool>> Denoise(absl::Span<const StepRow>, int padded_rows) override;
+  absl::StatusOr<std::vector<std::optional<Image>>> DecodeLatents(
+      absl::Span<const SlotId>) override;
+  absl::StatusOr<std::vector<ImageScores>> ScoreImages(absl::Span<const ScoreRow>) override;
+  void Forget(JobId) override;
+
+  std::function<absl::Status(absl::string_view verb, int rows)> fault;
+  std::function<void(absl::string_view verb, int rows)> before_call;
+  std::set<uint64_t> seeds_not_finite;  // samples whose latents go bad at their second step
+  std::set<uint64_t> seeds_unsafe;      // samples that the safety scores flag
+  std::vector<std::string> breaches;
+  std::vector<int> denoise_calls;  // samples in each Denoise call
+  size_t embedded_jobs() const { return embeddings_.size(); }
+
+ private:
+  struct Latents {
+    uint64_t seed = 0;
+    int width = 0, height = 0;
+    const SamplerStep* last_step = nullptr;
+    int steps = 0;
+    uint64_t state = 0;
+  };
+
+  ModelInfo info_;
+  std::map<JobId, uint64_t> embeddings_;
+  std::map<SlotId, Latents> slots_;
+  std::set<uint64_t> unsafe_states_;  // fingerprints of decoded pictures that will be flagged
+};
+
+}  // namespace image_variations

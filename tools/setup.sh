@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Installs what a build needs and is missing, and says what: tools/setup.sh dev|release|tidy|oracle
+#   dev      the torch-free part: Debian packages and the google/rpc protos
+#   release  dev and LibTorch (from the torch wheel; TORCH_INDEX_URL chooses the wheel index, VENV the folder)
+#   tidy     dev and clang
+#   oracle   release and diffusers, for the scripts in tools/ that make goldens and compare
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1:?usage: tools/setup.sh dev|release|tidy|oracle}
+venv=${VENV:-.venv}
+
+packages=(g++ cmake ninja-build ccache mold pkg-config python3-venv clang-format-14
+  libgrpc++-dev libgrpc-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev libabsl-dev libssl-dev
+  prometheus-cpp-dev libjpeg62-turbo-dev libpng-dev nlohmann-json3-dev libcli11-dev
+  libgtest-dev libgmock-dev libbenchmark-dev)
+[ "$what" = tidy ] && packages+=(clang-14 clang-tidy-14)
+
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "setup: installing ${missing[*]}"
+  as_root=(env DEBIAN_FRONTEND=noninteractive)
+  [ "$(id -u)" = 0 ] || as_root=(sudo "${as_root[@]}")
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# install FILE [OPTION...]: the pinned Python packages of tools/requirements/FILE.txt, once per version of that file.
+install() {
+  local file=tools/requirements/$1.txt stamp=$venv/.installed-$1
+  cmp -s "$file" "$stamp" && return
+  echo "setup: installing $(paste -sd' ' "$file") into $venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "${@:2}" -r "$file" 2> >(grep -v '^WARNING: Location' >&2)
+  cp "$file" "$stamp"
+}
+[ -x "$venv/bin/pip" ] || { echo "setup: making the virtual environment $venv"; python3 -m venv "$venv"; }
+install build --no-deps
+case $what in
+  release | oracle) install torch ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} ;;
+esac
+[ "$what" = oracle ] && install oracle
+exit 0
