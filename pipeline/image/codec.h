@@ -29,7 +29,7 @@ struct DecodeLimits {
   int64_t max_pixel_scans = 500'000'000;  // pixels x scans of a progressive JPEG: bounds CPU time
 };
 
-// What the head of the bytes says, before decoding.
+// What the bytes say of themselves, before decoding.
 struct ImageHeader {
   ImageFormat format = ImageFormat::kPng;
   int width = 0;  // of the upright picture: EXIF orientation is applied
@@ -37,13 +37,14 @@ struct ImageHeader {
   int64_t decode_bytes = 0;  // memory that DecodeImage needs at its peak, its result included
 };
 
-// Reads the headers only: microseconds, no pixel memory. A picture that passes may still be found
-// broken by DecodeImage.
+// Walks the markers or chunks and allocates nothing: microseconds, for the largest JPEG a few
+// milliseconds. A truncated file is found here; other damage may be found by DecodeImage only.
 absl::StatusOr<ImageHeader> PeekImage(absl::string_view bytes, const DecodeLimits&);
 
 // The upright RGB8 picture. Grayscale becomes three equal channels, a palette its colours, 16 bits
 // keep their upper 8, alpha is composited on white, CMYK and YCCK (Adobe's inverted ones too)
-// become RGB, EXIF orientation is applied. A truncated file is an error, not a half-grey picture.
+// become RGB, EXIF orientation is applied. Colour profiles and gAMA are ignored. A truncated or
+// damaged file is an error, not a half-grey picture.
 absl::StatusOr<Image> DecodeImage(absl::string_view bytes, const DecodeLimits&);
 
 struct EncodeOptions {
