@@ -152,8 +152,8 @@ def tolerances(exact, stages, preprocessing):
     """For each stage: the largest difference that an honest float32 implementation may show, and why so much."""
     cubic = "cubic weights in float32, summed in any order; values reach 2.6"
     integers = "Pillow's resize is integer arithmetic: the same levels, then normalised in float32"
-    judged = (SCORE_TOLERANCE, "a picture that is one level off in places moves its scores by less (3e-4 when one channel"
-                               " in ten is); the checker itself rounds to 3 decimals")
+    judged = (SCORE_TOLERANCE, "a picture that is one level off in places moves its scores by less (3e-4 when one"
+                               " channel in ten is); the checker itself rounds to 3 decimals")
     special = {
         "pixel_values": (1e-5, cubic if preprocessing == "model-card" else integers),
         "latents_init": (float(f"{1e-6 * stages['latents_init'].abs().max():.1e}"),
@@ -164,9 +164,9 @@ def tolerances(exact, stages, preprocessing):
         "safety.flagged": (0, "the verdict; no score of these cases is within its tolerance of its threshold"),
     }
     for name, values in stages.items():
-        rounding = (values.double() - exact[name].double()).abs().max().item()
-        rounded = (float(f"{max(20 * rounding, 2e-6):.1e}"),
-                   f"20 x the largest difference of diffusers in float32 to itself in float64 ({rounding:.1e}), at least 2e-6")
+        error = (values.double() - exact[name].double()).abs().max().item()
+        rounded = (float(f"{max(20 * error, 2e-6):.1e}"),
+                   f"20 x the largest difference of diffusers in float32 to itself in float64 ({error:.1e}), at least 2e-6")
         most, reason = special.get(name, rounded)
         yield {"tensor": name, "max_abs_difference": most, "reason": reason}
 
