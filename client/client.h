@@ -1,0 +1,84 @@
+// The client library: pictures in, variations out, over gRPC, with neither gRPC nor protobuf in
+// sight.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "client/error_details.h"
+#include "client/messages.h"
+
+namespace image_variations::client {
+
+// When a refused call is made again: at RESOURCE_EXHAUSTED if the server says how long to wait, and
+// at UNAVAILABLE; only before the first variation has arrived, and only if the wait ends before the
+// deadline.
+struct RetryPolicy {
+  int max_attempts = 4;                             // 1: never again
+  absl::Duration first_backoff = absl::Seconds(1);  // doubles; where the server names no time
+  absl::Duration max_backoff = absl::Seconds(30);
+};
+
+struct Retry {
+  absl::Status why = {};     // what ended the attempt
+  absl::Duration wait = {};  // until the next one
+  int attempt = 0;           // number of the next one, from 2
+};
+
+struct ConnectOptions {
+  std::string address = {};  // "HOST:PORT" or "unix:PATH"
+  RetryPolicy retry = {};
+  int max_reply_bytes = 256 << 20;  // of one message
+  // The time and the wait between attempts; tests put their own here.
+  std::function<absl::Time()> now = &absl::Now;
+  std::function<void(absl::Duration)> sleep = &absl::SleepFor;
+};
+
+// What Vary reports while it runs, on the thread that called it, in the order it happens; each may
+// be empty. A callback may take its time: the stream waits.
+struct VaryEvents {
+  std::function<void(const Admitted&)> on_admitted = {};
+  std::function<void(const Progress&)> on_progress = {};    // empty: the server is not asked for it
+  std::function<void(const Variation&)> on_variation = {};  // each sample as it ends
+  std::function<void(const Retry&)> on_retry = {};
+  // Set from any thread or from a signal handler, the call and the server's work end within 0.1 s
+  // with CANCELLED. Must outlive the call.
+  const std::atomic<bool>* cancelled = nullptr;
+};
+
+// One server. Thread-safe: calls may run at the same time on one Client; each blocks its thread.
+// Errors are the server's own statuses; DecodeErrorDetails has the rest. A call that could not be
+// answered whole (a stream that breaks, a sample that is missing) is an error.
+class Client {
+ public:
+  // Returns at once; the connection is made by the first call and made again when it is lost.
+  // INVALID_ARGUMENT: no address.
+  static absl::StatusOr<Client> Connect(ConnectOptions);
+
+  Client(Client&&) noexcept;
+  Client& operator=(Client&&) noexcept;
+  ~Client();  // no call may be running
+
+  absl::StatusOr<VariationResult> Vary(VariationRequest, const VaryEvents& = {}) const;
+
+  // These make one attempt.
+  absl::StatusOr<ModelDescription> GetModel(absl::Time deadline = absl::InfiniteFuture()) const;
+  absl::StatusOr<ServerStatus> GetServerStatus(absl::Time deadline = absl::InfiniteFuture()) const;
+  // `service` empty: the server as a whole. NOT_FOUND: it does not know the service.
+  absl::StatusOr<ServingStatus> CheckHealth(const std::string& service = "",
+                                            absl::Time deadline = absl::InfiniteFuture()) const;
+
+ private:
+  struct Connection;
+  explicit Client(std::unique_ptr<const Connection>);
+
+  std::unique_ptr<const Connection> connection_;
+};
+
+}  // namespace image_variations::client
