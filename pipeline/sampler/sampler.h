@@ -18,7 +18,9 @@ enum class BetaSchedule { kLinear, kScaledLinear, kSquaredcosCapV2 };
 enum class PredictionType { kEpsilon, kVPrediction, kSample };
 enum class TimestepSpacing { kLeading, kLinspace, kTrailing };
 
-// What scheduler/scheduler_config.json says of the noise that the UNet was trained with.
+// What scheduler/scheduler_config.json says of the noise that the UNet was trained with. The
+// defaults are those of Stable Diffusion 1.x; an absent optional means each sampler's own default,
+// as when diffusers makes one scheduler from the config of another.
 struct SamplerConfig {
   std::string default_sampler = "pndm";  // the checkpoint's own, as named by Samplers()
   int num_train_timesteps = 1000;
@@ -26,14 +28,16 @@ struct SamplerConfig {
   double beta_end = 0.012;
   BetaSchedule beta_schedule = BetaSchedule::kScaledLinear;
   PredictionType prediction_type = PredictionType::kEpsilon;
-  std::optional<TimestepSpacing>
-      timestep_spacing;  // absent: each sampler's own default (model-spec 6.1)
-  int steps_offset = 0;
-  bool set_alpha_to_one = true;
+  std::optional<TimestepSpacing> timestep_spacing;
+  int steps_offset = 1;  // of spacing leading
+  std::optional<bool> set_alpha_to_one = false;
   std::vector<double> trained_betas;  // empty: by beta_schedule
 };
 
-// Parses scheduler_config.json. A value that is not implemented is refused by its key's name.
+// Parses scheduler_config.json, with diffusers' class defaults for absent keys. A value that is not
+// implemented is refused by its key's name. DDIM's clip_sample is such a value: where the file of
+// another class leaves it open, DDIM does not clip, although diffusers would (clipping is for
+// pixels; diffusers' text-to-image pipeline turns it off as well).
 absl::StatusOr<SamplerConfig> ParseSamplerConfig(absl::string_view scheduler_config_json);
 
 // One UNet call of one sample, as numbers. x = latents, e = guided noise prediction, h[0] = newest
