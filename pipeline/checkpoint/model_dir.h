@@ -22,19 +22,20 @@ struct ComponentWeights {
   absl::StatusOr<TensorView> Find(
       absl::string_view name) const;       // NOT_FOUND names tensor and folder
   std::vector<std::string> names() const;  // of all files
-  void Release(const TensorView&) const;
+  static void Release(const TensorView&);  // SafetensorsFile::Release
 };
 
 // Everything of a checkpoint that is not a network: read, parsed and checked, weights mapped but
 // not yet touched.
 struct ModelDir {
-  // Opens a folder with model_index.json. The status says which file is missing, broken or not
-  // implemented, and what to do; a folder that has only pickles (.bin) gets FAILED_PRECONDITION
-  // with the converter's command.
+  // Opens a folder with model_index.json, or a repository's folder in a Hugging Face cache (what
+  // its refs/main names). The status says which file is missing, broken or not implemented, and
+  // what to do; a folder that has only pickles (.bin) gets FAILED_PRECONDITION with the converter's
+  // command.
   static absl::StatusOr<ModelDir> Open(const std::string& path);
 
-  std::string model_id;  // the folder's name
-  std::string revision;  // empty for a plain folder
+  std::string model_id;  // the folder's name; in a Hugging Face cache, org/repository
+  std::string revision;  // the cache's commit; empty for a plain folder
   SamplerConfig sampler;
   UnetConfig unet;
   VaeConfig vae;

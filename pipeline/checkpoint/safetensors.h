@@ -14,27 +14,32 @@
 
 namespace image_variations {
 
+class File;
+
 enum class TensorType { kFloat32, kFloat16, kBfloat16, kInt64 };
 
 int64_t BytesPerElement(TensorType);
 
 // A tensor inside the mapping; valid as long as its SafetensorsFile lives. Row-major,
-// little-endian.
+// little-endian. The format does not align tensors: `bytes` may begin at any address, so copy
+// elements out of it, or check.
 struct TensorView {
   TensorType type = TensorType::kFloat32;
   std::vector<int64_t> shape;
   absl::Span<const char> bytes;
 };
 
-// Immutable after Open; thread-safe. Movable. The mapping is read-only and shared with the page
-// cache.
+// Immutable after Open; thread-safe. Copies share the mapping, which is read-only and shared with
+// the page cache: replace files by renaming, a file cut short under a mapping faults its readers.
 class SafetensorsFile {
  public:
-  // INVALID_ARGUMENT with path and reason: not a safetensors file, truncated, overlapping or gapped
-  // data, an element type not in TensorType, a git-LFS pointer. NOT_FOUND: no such file (a dangling
-  // link names its target).
+  // Accepts what the reference implementation accepts. INVALID_ARGUMENT with path and reason: not a
+  // safetensors file, truncated, overlapping or gapped data, an element type not in TensorType, a
+  // git-LFS pointer. NOT_FOUND: no such file (a dangling link names its target).
   static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
 
+  SafetensorsFile(const SafetensorsFile&) = default;
+  SafetensorsFile& operator=(const SafetensorsFile&) = default;
   SafetensorsFile(SafetensorsFile&&) = default;
   SafetensorsFile& operator=(SafetensorsFile&&) = default;
 
@@ -43,13 +48,14 @@ class SafetensorsFile {
   const std::string& path() const { return path_; }
 
   // Tells the kernel that these pages will not be read again: they leave this process's resident
-  // set.
-  void Release(const TensorView&) const;
+  // set. Reading them later is allowed and brings them back.
+  static void Release(const TensorView&);
 
  private:
   class Mapping;
 
   SafetensorsFile() = default;
+  absl::Status MapAndParse(const File&);
 
   std::string path_;
   std::shared_ptr<const Mapping> mapping_;
