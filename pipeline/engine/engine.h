@@ -6,9 +6,11 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "pipeline/base/clock.h"
 #include "pipeline/engine/engine_observer.h"
 #include "pipeline/engine/job.h"
@@ -22,6 +24,7 @@ namespace image_variations {
 struct EngineOptions {
   StepBatcherOptions batcher;
   SafetyMode safety = SafetyMode::kRequired;
+  absl::Duration warm_up_budget = absl::Seconds(5);
 };
 
 // A snapshot for GetServerStatus and admission.
@@ -66,6 +69,10 @@ class Engine {
 
  private:
   struct OpenJob;
+  struct Mail {
+    Job job;
+    absl::Time submitted;
+  };
 
   void TakeMail();
   void Answer(const std::vector<Stopped>&);
@@ -76,18 +83,32 @@ class Engine {
   void DecodeJudgeAndAnswer(const Tick&);
   void PublishStatus();
 
+  absl::Status DenoiseSamples(absl::Span<const Placement>, absl::Span<const StepRow>);
+  absl::Status DecodeSamples(absl::Span<const Placement>);
+  void ReportProgress(absl::Span<const Placement>);
+  void RunSplitting(absl::Span<const Placement>,
+                    absl::FunctionRef<absl::Status(absl::Span<const Placement>)> call);
+  std::vector<Placement> StillOpen(std::vector<Placement>) const;
+  void Fail(const SampleRef&, const absl::Status&);
+  void FailJob(JobId, const absl::Status&, const Tick&);
+  void LoseDevice(const absl::Status&);
+  void EndSample(const SampleRef&, absl::StatusOr<SampleResult>);
+
   const EngineOptions options_;
   const SafetyPolicy safety_;
   const std::unique_ptr<ModelRunner>
-      runner_;  // engine thread only, like all below up to mutex_; info() is constant
+      runner_;  // its info() is constant; all else engine thread only, ...
   const Clock& clock_;
   EngineObserver& observer_;
-  StepBatcher batcher_;
+  StepBatcher batcher_;  // ... like these
   StepCostModel step_cost_;
   std::map<JobId, std::unique_ptr<OpenJob>> jobs_;
+  absl::Status device_;
+  std::vector<SampleRef> failed_;  // of the running tick
+  TickReport report_;              // of the running tick
 
   mutable absl::Mutex mutex_;  // guards the mailbox and the snapshot, nothing else
-  std::vector<Job> submitted_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Mail> submitted_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<JobId, absl::Status>> cancelled_ ABSL_GUARDED_BY(mutex_);
   bool woken_ ABSL_GUARDED_BY(mutex_) = false;
   EngineStatus status_ ABSL_GUARDED_BY(mutex_);

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "pipeline/engine/safety_policy.h"
 #include "pipeline/image/image.h"
@@ -28,6 +29,10 @@ struct SampleResult {
   // Cosine of source and result in the image encoder's embedding space, -1 to 1.
   float similarity = 0;
 };
+
+// Payload of the INTERNAL status of a sample whose values are not finite: the stage that found it,
+// "denoise" or "decode".
+inline constexpr absl::string_view kNonFiniteStagePayload = "imagevariations/non-finite-stage";
 
 struct JobProgress {
   int steps_done = 0;  // UNet calls, over all samples of the job

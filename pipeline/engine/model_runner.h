@@ -87,7 +87,7 @@ class ModelRunner {
   virtual absl::StatusOr<std::vector<std::optional<Image>>> DecodeLatents(
       absl::Span<const SlotId>) = 0;
   virtual absl::StatusOr<std::vector<ImageScores>> ScoreImages(absl::Span<const ScoreRow>) = 0;
-  virtual void Forget(JobId job) = 0;
+  virtual void Forget(JobId job) = 0;  // unknown jobs are ignored
 };
 
 }  // namespace image_variations

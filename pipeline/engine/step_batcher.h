@@ -1,23 +1,27 @@
 // Decides which samples share the next UNet call.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "pipeline/engine/job.h"
-#include "pipeline/engine/model_runner.h"
 #include "pipeline/engine/step_cost.h"
+#include "pipeline/engine/tick.h"
 
 namespace image_variations {
 
 struct StepBatcherOptions {
-  // Samples that hold latents at the same time. More: joins earlier, more device memory.
-  int max_slots = 32;
+  // Samples that hold latents at the same time: few kilobytes each. An urgent sample waits for one
+  // when all are taken.
+  int max_slots = 256;
   // UNet rows in one call. The measured step cost decides below it.
   int max_rows = 16;
   // Samples in line without a slot; one more is refused.
@@ -31,38 +35,6 @@ struct StepBatcherOptions {
   absl::Duration batch_target = absl::Minutes(30);
 };
 
-// One picture of one job.
-struct SampleRef {
-  JobId job{};
-  int index = 0;
-
-  auto operator<=>(const SampleRef&) const = default;
-};
-
-struct Placement {
-  SampleRef sample;
-  SlotId slot = 0;
-};
-
-// A sample that ends without a picture, and why.
-struct Stopped {
-  SampleRef sample;
-  absl::Status why;
-};
-
-// What the model runs before the loop looks at the world again, in this order.
-struct Tick {
-  std::vector<Stopped> stopped;  // expired or cancelled; already out of their slots
-  std::vector<JobId> forget;  // jobs that ended; the embedding of one that never embedded is none
-  std::vector<JobId> embed;   // jobs whose first sample takes a slot now
-  std::vector<Placement> prepare;  // samples taking a slot now: draw their noise
-  std::vector<Placement> denoise;  // one UNet call of these samples, all of one latent size ...
-  std::vector<StepRow> step_rows;  // ... as the runner wants them, parallel to denoise
-  int unet_rows = 0;               // rows that they take
-  int padded_rows = 0;             // rows of the call
-  std::vector<Placement> decode;   // finished latents: VAE, then safety
-};
-
 // Bookkeeping only: no tensors, threads or clock. Thread-compatible; owned by the engine thread.
 //
 // Each sample has an effective deadline: its job's, or arrival + the target of its priority class.
@@ -73,54 +45,64 @@ class StepBatcher {
  public:
   explicit StepBatcher(StepBatcherOptions);
 
-  // RESOURCE_EXHAUSTED when the line is full; then nothing was kept.
+  // RESOURCE_EXHAUSTED when the line is full; then nothing was kept. Ids must be new.
   absl::Status Enqueue(const Job&, absl::Time now);
   // Takes effect at the next Plan(); unknown ids are ignored.
   void Cancel(JobId, absl::Status why);
+  void CancelAll(const absl::Status& why);
   // Strictly alternating: Plan, run, Commit.
   Tick Plan(absl::Time now, const StepCostModel&);
-  // Tells what became of the tick: every sample of `failed` ends here (its caller was told), all
-  // others advanced.
+  // What became of the tick: samples of `failed` end here, all others of it advanced.
   void Commit(const Tick&, const std::vector<SampleRef>& failed);
+  // The rows of a call that takes `rows`: the next of allowed_rows.
+  int PaddedRows(int rows) const;
+  // The most rows that a call may take from now on (the device ran out of memory above it).
+  void LimitRows(int max_rows) { options_.max_rows = std::max(1, max_rows); }
 
   bool idle() const { return samples_.empty() && forget_.empty(); }
   int running_samples() const { return options_.max_slots - static_cast<int>(free_slots_.size()); }
   int waiting_samples() const { return static_cast<int>(samples_.size()) - running_samples(); }
-  // UNet rows that all open samples still need, at their latent areas: what a newcomer has in front
-  // of it.
-  absl::Duration PredictBacklog(const StepCostModel&) const;
-  // The most rows a call may take from now on (out of device memory); 0 or less counts as 1.
-  void LimitRows(int max_rows);
-  int max_rows() const { return options_.max_rows; }
+  // Time that the UNet calls of all open jobs take which are not less urgent than this one, it
+  // included; of all jobs when none is given.
+  absl::Duration PredictBacklog(const StepCostModel&, std::optional<JobId> up_to = {}) const;
 
  private:
+  using JobUrgency = std::pair<absl::Time, uint64_t>;  // effective deadline, arrival
+  using Urgency = std::pair<JobUrgency, SampleRef>;
+
   struct OpenJob {
     std::shared_ptr<const SamplerPlan> plan;
     float guidance_scale = 1;
-    int64_t latent_area = 0;
-    std::pair<int, int> latent_size;
+    int latent_width = 0, latent_height = 0;
     absl::Time deadline;
-    absl::Time effective_deadline;
-    uint64_t arrival = 0;
+    JobUrgency urgency;
     int open_samples = 0;
+    int64_t rows_left = 0;
     bool embedded = false;
-    std::optional<absl::Status> cancelled;
+
+    int64_t latent_area() const { return int64_t{latent_width} * latent_height; }
+    int rows() const { return RowsPerStep(guidance_scale); }
   };
   struct Sample {
     std::optional<SlotId> slot;
     size_t next_step = 0;
   };
-  using Urgency = std::tuple<absl::Time, uint64_t, int>;  // effective deadline, arrival, index
 
+  void Stop(JobId, const absl::Status& why, Tick*);
   void StopExpiredAndCancelled(absl::Time now, Tick*);
-  void ChooseDecodes(Tick*);
   void ChooseRows(const StepCostModel&, Tick*);
+  void ChooseDecodes(Tick*);
+  void Place(const SampleRef&, OpenJob&, Sample&, Tick*);
   void End(const SampleRef&);
 
   StepBatcherOptions options_;
   std::map<JobId, OpenJob> jobs_;
+  std::map<JobUrgency, JobId> jobs_by_urgency_;
+  std::set<std::pair<absl::Time, JobId>> deadlines_;
   std::map<SampleRef, Sample> samples_;
-  std::map<Urgency, SampleRef> by_urgency_;
+  std::set<Urgency> unfinished_;  // samples with steps to go
+  std::set<Urgency> finished_;    // samples whose latents wait for the VAE
+  std::vector<std::pair<JobId, absl::Status>> cancelled_;
   std::vector<SlotId> free_slots_;
   std::vector<JobId> forget_;
   uint64_t arrivals_ = 0;

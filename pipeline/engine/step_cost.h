@@ -23,7 +23,8 @@ class StepCostModel {
 
   // The fewest rows whose time per row is within 5 % of the best that 1 to max_rows rows can have:
   // where more rows cost in proportion (a CPU at full size) that is few, where they are nearly free
-  // (a GPU) as many as allowed.
+  // (a GPU) as many as allowed;
+  // max_rows while nothing was observed.
   int EfficientRows(int64_t latent_area, int max_rows) const;
 
   // The areas that were measured.
@@ -32,8 +33,11 @@ class StepCostModel {
  private:
   struct Fit {  // exponentially forgetting least squares over (rows, seconds)
     double weight = 0, rows = 0, seconds = 0, rows_rows = 0, rows_seconds = 0;
-    double base = 0, per_row = 0;
+    double base = 0, per_row = 0;  // seconds
   };
+
+  // The nearest area's cost, scaled to this area; its sums are left out.
+  Fit Scaled(int64_t latent_area) const;
 
   std::map<int64_t, Fit> fits_;
 };

@@ -13,20 +13,23 @@
 
 namespace image_variations {
 
-// Keeps one number per slot instead of latents: a sample's picture is a small flat image whose
-// colour depends on its seed, its source's first pixel, its plan and its guidance, and on nothing
-// else - company that changed it would show. Checks its caller: a slot is prepared before it is
-// denoised, a job is embedded before its rows run and until it is forgotten, steps come in the
-// order of the plan. A breach is kept in `breaches`, for tests to expect empty.
+// Keeps one number per slot instead of latents: a sample's picture is a flat image whose bytes
+// depend on its own seed, source, plan and guidance, and on nothing else - company that changed it
+// would show: compare with ExpectedPicture.
+//
+// Checks its caller: a slot is prepared before it is denoised, a job is embedded before its rows
+// run, steps come in the order of the plan, no slot twice in a call, one latent size in a call. A
+// breach is kept in `breaches`, for tests to expect empty.
 //
 // Faults are planted through `fault`: asked before each call with its verb ("EmbedImage",
-// "Denoise", ...) and rows; a non-OK status is returned as the call's. `before_call` may advance a
-// simulated clock.
+// "Denoise", ...) and rows; a non-OK status is returned as the call's. `on_call` hears of every
+// call first and may advance a simulated clock.
 class FakeModelRunner final : public ModelRunner {
  public:
   explicit FakeModelRunner(ModelInfo info = DefaultInfo());
 
   static ModelInfo DefaultInfo();  // 64x64 pictures, latent_factor 8, PNDM, a safety checker
+  static Image ExpectedPicture(const Job&, int index, int latent_factor = 8);
 
   const ModelInfo& info() const override { return info_; }
   absl::Status EmbedImage(JobId, const Image& source, Preprocessing) override;
@@ -38,26 +41,31 @@ class FakeModelRunner final : public ModelRunner {
   void Forget(JobId) override;
 
   std::function<absl::Status(absl::string_view verb, int rows)> fault;
-  std::function<void(absl::string_view verb, int rows)> before_call;
+  std::function<void(absl::string_view verb, int rows)> on_call;
+  std::function<void(absl::Span<const StepRow>)> on_denoise;
   std::set<uint64_t> seeds_not_finite;  // samples whose latents go bad at their second step
   std::set<uint64_t> seeds_unsafe;      // samples that the safety scores flag
   std::vector<std::string> breaches;
-  std::vector<int> denoise_calls;  // samples in each Denoise call
+
   size_t embedded_jobs() const { return embeddings_.size(); }
 
  private:
   struct Latents {
     uint64_t seed = 0;
-    int width = 0, height = 0;
+    int width = 0;
+    int height = 0;
     const SamplerStep* last_step = nullptr;
     int steps = 0;
     uint64_t state = 0;
   };
 
+  absl::Status Begin(absl::string_view verb, int rows);
+  void Expect(bool condition, absl::string_view breach);
+
   ModelInfo info_;
   std::map<JobId, uint64_t> embeddings_;
   std::map<SlotId, Latents> slots_;
-  std::set<uint64_t> unsafe_states_;  // fingerprints of decoded pictures that will be flagged
+  std::map<uint64_t, uint64_t> seed_of_state_;  // of decoded pictures
 };
 
 }  // namespace image_variations

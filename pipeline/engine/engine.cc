@@ -1,0 +1,370 @@
+#include "pipeline/engine/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "pipeline/base/status_macros.h"
+#include "pipeline/engine/warm_up.h"
+
+namespace image_variations {
+
+// A job with samples that were not answered yet, and what is known of it so far.
+struct Engine::OpenJob {
+  Job job;
+  absl::Time submitted;
+  int open_samples = 0;
+  int steps_done = 0;
+  absl::Time denoise_begin = absl::InfiniteFuture();
+  int64_t shared_rows = 0;   // rows of all UNet calls that it took part in ...
+  int64_t shared_calls = 0;  // ... and their number
+  JobMetrics metrics{};
+};
+
+namespace {
+
+SampleOutcome OutcomeOf(const absl::StatusOr<SampleResult>& result) {
+  switch (result.status().code()) {
+    case absl::StatusCode::kOk:
+      return result->image.blocked() ? SampleOutcome::kFiltered : SampleOutcome::kGenerated;
+    case absl::StatusCode::kCancelled:
+      return SampleOutcome::kCancelled;
+    case absl::StatusCode::kDeadlineExceeded:
+      return SampleOutcome::kExpired;
+    default:
+      return SampleOutcome::kFailed;
+  }
+}
+
+absl::Status NonFiniteError(absl::string_view stage) {
+  absl::Status status =
+      absl::InternalError(absl::StrCat("the sample's values are not finite after ", stage));
+  status.SetPayload(kNonFiniteStagePayload, absl::Cord(stage));
+  return status;
+}
+
+// The jobs of some samples, each once.
+std::vector<JobId> JobsOf(absl::Span<const Placement> placements) {
+  std::vector<JobId> jobs;
+  for (const Placement& placement : placements) jobs.push_back(placement.sample.job);
+  std::sort(jobs.begin(), jobs.end());
+  jobs.erase(std::unique(jobs.begin(), jobs.end()), jobs.end());
+  return jobs;
+}
+
+}  // namespace
+
+Engine::Engine(EngineOptions options, std::unique_ptr<ModelRunner> runner, const Clock& clock,
+               EngineObserver& observer)
+    : options_(std::move(options)),
+      safety_(options_.safety),
+      runner_(std::move(runner)),
+      clock_(clock),
+      observer_(observer),
+      batcher_(options_.batcher) {}
+
+Engine::~Engine() {
+  TakeMail();
+  batcher_.CancelAll(absl::CancelledError("the engine is closing"));
+  Answer(batcher_.Plan(absl::InfinitePast(), step_cost_).stopped);
+}
+
+absl::Status Engine::Submit(Job job) {
+  const absl::Time now = clock_.Now();
+  absl::MutexLock lock(&mutex_);
+  RETURN_IF_ERROR(status_.device);
+  submitted_.push_back({std::move(job), now});
+  return absl::OkStatus();
+}
+
+void Engine::Cancel(JobId id, absl::Status why) {
+  absl::MutexLock lock(&mutex_);
+  cancelled_.emplace_back(id, std::move(why));
+}
+
+EngineStatus Engine::status() const {
+  absl::MutexLock lock(&mutex_);
+  return status_;
+}
+
+absl::Status Engine::WarmUp() {
+  RETURN_IF_ERROR(image_variations::WarmUp(
+      *runner_, clock_, std::min(options_.batcher.max_rows, options_.batcher.max_slots),
+      options_.warm_up_budget, &step_cost_));
+  PublishStatus();
+  return absl::OkStatus();
+}
+
+bool Engine::RunTick() {
+  failed_.clear();
+  report_ = {};
+  TakeMail();
+  const Tick tick = batcher_.Plan(clock_.Now(), step_cost_);
+  Answer(tick.stopped);
+  Forget(tick.forget);
+  EmbedImages(tick);
+  PrepareLatents(tick);
+  Denoise(tick);
+  DecodeJudgeAndAnswer(tick);
+  batcher_.Commit(tick, failed_);
+  PublishStatus();
+  return !batcher_.idle();
+}
+
+void Engine::WaitForMail(absl::Time until) {
+  absl::MutexLock lock(&mutex_);
+  const auto has_mail = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    return woken_ || !submitted_.empty() || !cancelled_.empty();
+  };
+  mutex_.AwaitWithTimeout(absl::Condition(&has_mail), until - clock_.Now());
+  woken_ = false;
+}
+
+void Engine::Wake() {
+  absl::MutexLock lock(&mutex_);
+  woken_ = true;
+}
+
+void Engine::TakeMail() {
+  std::vector<Mail> submitted;
+  std::vector<std::pair<JobId, absl::Status>> cancelled;
+  {
+    absl::MutexLock lock(&mutex_);
+    submitted.swap(submitted_);
+    cancelled.swap(cancelled_);
+  }
+  for (Mail& mail : submitted) {
+    const JobId id = mail.job.id;
+    const int sample_count = mail.job.sample_count;
+    const absl::Status enqueued = device_.ok() ? batcher_.Enqueue(mail.job, clock_.Now()) : device_;
+    jobs_.emplace(id, std::make_unique<OpenJob>(OpenJob{
+                          .job = std::move(mail.job),
+                          .submitted = mail.submitted,
+                          .open_samples = sample_count,
+                      }));
+    if (enqueued.ok()) continue;
+    for (int index = 0; index < sample_count; ++index) EndSample({id, index}, enqueued);
+  }
+  for (auto& [id, why] : cancelled) batcher_.Cancel(id, std::move(why));
+}
+
+void Engine::Answer(const std::vector<Stopped>& stopped) {
+  for (const Stopped& sample : stopped) EndSample(sample.sample, sample.why);
+}
+
+void Engine::Forget(const std::vector<JobId>& jobs) {
+  for (const JobId job : jobs) runner_->Forget(job);
+}
+
+void Engine::EmbedImages(const Tick& tick) {
+  for (const JobId id : tick.embed) {
+    OpenJob& open = *jobs_.at(id);
+    const absl::Time begin = clock_.Now();
+    open.metrics.queue_time = begin - open.submitted;
+    const absl::Status status =
+        device_.ok() ? runner_->EmbedImage(id, *open.job.source, open.job.preprocessing) : device_;
+    open.metrics.embed_time = clock_.Now() - begin;
+    report_.embed_time += open.metrics.embed_time;
+    ++report_.embedded_jobs;
+    if (!status.ok()) FailJob(id, status, tick);
+  }
+}
+
+void Engine::PrepareLatents(const Tick& tick) {
+  RunSplitting(StillOpen(tick.prepare), [this](absl::Span<const Placement> samples) {
+    std::vector<PrepareRow> rows;
+    for (const auto& [sample, slot] : samples) {
+      const Job& job = jobs_.at(sample.job)->job;
+      rows.push_back({.slot = slot,
+                      .seed = job.seed + static_cast<uint64_t>(sample.index),
+                      .latent_width = job.latent_width,
+                      .latent_height = job.latent_height,
+                      .init_noise_sigma = job.plan->init_noise_sigma});
+    }
+    return runner_->PrepareLatents(rows);
+  });
+}
+
+void Engine::Denoise(const Tick& tick) {
+  const std::vector<Placement> samples = StillOpen(tick.denoise);
+  std::vector<StepRow> rows;
+  for (const Placement& placement : samples) {
+    rows.push_back(*std::find_if(tick.step_rows.begin(), tick.step_rows.end(),
+                                 [&](const StepRow& row) { return row.slot == placement.slot; }));
+  }
+  RunSplitting(samples, [&](absl::Span<const Placement> part) {
+    const size_t first = static_cast<size_t>(part.data() - samples.data());
+    return DenoiseSamples(part, absl::MakeConstSpan(rows).subspan(first, part.size()));
+  });
+}
+
+absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
+                                    absl::Span<const StepRow> rows) {
+  int unet_rows = 0;
+  for (const StepRow& row : rows) unet_rows += RowsPerStep(row.guidance_scale);
+  const int padded_rows = batcher_.PaddedRows(unet_rows);
+  const absl::Time begin = clock_.Now();
+  const auto finite = runner_->Denoise(rows, padded_rows);
+  const absl::Time end = clock_.Now();
+  if (absl::IsResourceExhausted(finite.status())) {
+    observer_.OnOutOfMemory(padded_rows);
+    batcher_.LimitRows(unet_rows / 2);
+  }
+  RETURN_IF_ERROR(finite.status());
+
+  const Job& any = jobs_.at(samples[0].sample.job)->job;
+  step_cost_.Observe(int64_t{any.latent_width} * any.latent_height, padded_rows, end - begin);
+  report_.unet_rows += unet_rows;
+  report_.padded_rows += padded_rows;
+  report_.denoise_time += end - begin;
+  for (const JobId id : JobsOf(samples)) {
+    OpenJob& open = *jobs_.at(id);
+    open.denoise_begin = std::min(open.denoise_begin, begin);
+    open.metrics.denoise_time = end - open.denoise_begin;
+    open.shared_rows += unet_rows;
+    ++open.shared_calls;
+  }
+  for (size_t i = 0; i < samples.size(); ++i) {
+    OpenJob& open = *jobs_.at(samples[i].sample.job);
+    ++open.steps_done;
+    open.metrics.unet_rows += RowsPerStep(rows[i].guidance_scale);
+  }
+  ReportProgress(samples);
+  for (size_t i = 0; i < samples.size(); ++i) {
+    if (!(*finite)[i]) Fail(samples[i].sample, NonFiniteError("denoise"));
+  }
+  return absl::OkStatus();
+}
+
+void Engine::ReportProgress(absl::Span<const Placement> samples) {
+  for (const JobId id : JobsOf(samples)) {
+    const OpenJob& open = *jobs_.at(id);
+    open.job.listener->OnProgress({
+        .steps_done = open.steps_done,
+        .steps_total = open.job.sample_count * static_cast<int>(open.job.plan->steps.size()),
+        .predicted_remaining = batcher_.PredictBacklog(step_cost_, id),
+    });
+  }
+}
+
+void Engine::DecodeJudgeAndAnswer(const Tick& tick) {
+  RunSplitting(StillOpen(tick.decode),
+               [this](absl::Span<const Placement> samples) { return DecodeSamples(samples); });
+}
+
+absl::Status Engine::DecodeSamples(absl::Span<const Placement> samples) {
+  std::vector<SlotId> slots;
+  for (const Placement& placement : samples) slots.push_back(placement.slot);
+  const absl::Time begin = clock_.Now();
+  ASSIGN_OR_RETURN(std::vector<std::optional<Image>> pictures, runner_->DecodeLatents(slots));
+  const absl::Time decoded = clock_.Now();
+
+  std::vector<SampleRef> to_judge;
+  std::vector<ScoreRow> score_rows;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    if (!pictures[i]) continue;
+    to_judge.push_back(samples[i].sample);
+    score_rows.push_back({samples[i].sample.job, &*pictures[i]});
+  }
+  ASSIGN_OR_RETURN(const std::vector<ImageScores> scores, runner_->ScoreImages(score_rows));
+  const absl::Time judged = clock_.Now();
+
+  report_.latents_decode_time += decoded - begin;
+  report_.safety_time += judged - decoded;
+  report_.decoded_samples += static_cast<int>(samples.size());
+  for (const JobId id : JobsOf(samples)) {
+    jobs_.at(id)->metrics.latents_decode_time += decoded - begin;
+    jobs_.at(id)->metrics.safety_time += judged - decoded;
+  }
+  size_t next_score = 0;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    if (!pictures[i]) {
+      Fail(samples[i].sample, NonFiniteError("decode"));
+      continue;
+    }
+    const ImageScores& score = scores[next_score++];
+    EndSample(samples[i].sample,
+              SampleResult{safety_.Judge(*std::move(pictures[i]), score.safety), score.similarity});
+  }
+  return absl::OkStatus();
+}
+
+// Runs `call` over the samples; when the device is out of memory, over each half of them. A call
+// that fails for good fails its samples.
+void Engine::RunSplitting(absl::Span<const Placement> samples,
+                          absl::FunctionRef<absl::Status(absl::Span<const Placement>)> call) {
+  if (samples.empty()) return;
+  const absl::Status status = device_.ok() ? call(samples) : device_;
+  if (status.ok()) return;
+  if (absl::IsResourceExhausted(status) && samples.size() > 1) {
+    RunSplitting(samples.first(samples.size() / 2), call);
+    RunSplitting(samples.subspan(samples.size() / 2), call);
+    return;
+  }
+  if (absl::IsDataLoss(status)) LoseDevice(status);
+  for (const Placement& placement : samples) {
+    Fail(placement.sample, device_.ok() ? status : device_);
+  }
+}
+
+std::vector<Placement> Engine::StillOpen(std::vector<Placement> placements) const {
+  std::erase_if(placements, [this](const Placement& placement) {
+    return std::ranges::count(failed_, placement.sample) > 0;
+  });
+  return placements;
+}
+
+void Engine::Fail(const SampleRef& sample, const absl::Status& why) {
+  failed_.push_back(sample);
+  EndSample(sample, why);
+}
+
+// The job's samples of this tick end now, the others at the next Plan().
+void Engine::FailJob(JobId id, const absl::Status& why, const Tick& tick) {
+  if (absl::IsDataLoss(why)) LoseDevice(why);
+  const absl::Status told = device_.ok() ? why : device_;
+  batcher_.Cancel(id, told);
+  for (const Placement& placement : tick.denoise) {
+    if (placement.sample.job == id) Fail(placement.sample, told);
+  }
+}
+
+void Engine::LoseDevice(const absl::Status& why) {
+  device_ = absl::UnavailableError(absl::StrCat("the device is lost: ", why.message()));
+  batcher_.CancelAll(device_);
+  {
+    absl::MutexLock lock(&mutex_);
+    status_.device = device_;
+  }
+  observer_.OnDeviceLost(why);
+}
+
+void Engine::EndSample(const SampleRef& sample, absl::StatusOr<SampleResult> result) {
+  const auto it = jobs_.find(sample.job);
+  OpenJob& open = *it->second;
+  observer_.OnSampleEnd(OutcomeOf(result));
+  open.job.listener->OnSample(sample.index, std::move(result));
+  if (--open.open_samples > 0) return;
+  if (open.shared_calls > 0) {
+    open.metrics.mean_batch_rows =
+        static_cast<double>(open.shared_rows) / static_cast<double>(open.shared_calls);
+  }
+  open.job.listener->OnDone(open.metrics);
+  jobs_.erase(it);
+}
+
+void Engine::PublishStatus() {
+  report_.running_samples = batcher_.running_samples();
+  report_.waiting_samples = batcher_.waiting_samples();
+  observer_.OnTick(report_);
+  const absl::Duration backlog = batcher_.PredictBacklog(step_cost_);
+  absl::MutexLock lock(&mutex_);
+  status_.rows_running = report_.unet_rows;
+  status_.samples_running = report_.running_samples;
+  status_.samples_waiting = report_.waiting_samples;
+  status_.predicted_backlog = backlog;
+  status_.step_cost = step_cost_;
+}
+
+}  // namespace image_variations

@@ -1,0 +1,80 @@
+#include "pipeline/engine/warm_up.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "pipeline/base/status_macros.h"
+
+namespace image_variations {
+namespace {
+
+constexpr JobId kWarmUpJob{0};
+constexpr absl::Duration kLongCall =
+    absl::Seconds(1);  // a first call so long is a measurement: nothing hides in it
+
+absl::Status PrepareSlots(ModelRunner& runner, int slots) {
+  const ModelInfo& info = runner.info();
+  std::vector<PrepareRow> rows;
+  for (SlotId slot = 0; slot < slots; ++slot) {
+    rows.push_back({.slot = slot,
+                    .seed = static_cast<uint64_t>(slot),
+                    .latent_width = info.default_width / info.latent_factor,
+                    .latent_height = info.default_height / info.latent_factor});
+  }
+  return runner.PrepareLatents(rows);
+}
+
+// One UNet call of `rows` unguided samples; how long it took.
+absl::StatusOr<absl::Duration> TimeCall(ModelRunner& runner, const Clock& clock, int rows) {
+  RETURN_IF_ERROR(PrepareSlots(runner, rows));
+  const SamplerStep step{.timestep = 500};
+  std::vector<StepRow> step_rows;
+  for (SlotId slot = 0; slot < rows; ++slot) step_rows.push_back({slot, kWarmUpJob, &step, 1});
+  const absl::Time begin = clock.Now();
+  ASSIGN_OR_RETURN(const std::vector<bool> finite, runner.Denoise(step_rows, rows));
+  const absl::Duration time = clock.Now() - begin;
+  if (std::ranges::count(finite, false) > 0) {
+    return absl::InternalError("the UNet's output is not finite");
+  }
+  return time;
+}
+
+// All but the UNet, which is timed.
+absl::Status RunOtherStages(ModelRunner& runner) {
+  const int side = 64;
+  const Image gray{side, side, std::vector<uint8_t>(size_t{3} * side * side, 128)};
+  RETURN_IF_ERROR(runner.EmbedImage(kWarmUpJob, gray, Preprocessing::kModelCard));
+  RETURN_IF_ERROR(PrepareSlots(runner, 1));
+  ASSIGN_OR_RETURN(const auto pictures, runner.DecodeLatents(std::vector<SlotId>{0}));
+  if (!pictures[0]) return absl::InternalError("the VAE's output is not finite");
+  return runner.ScoreImages(std::vector<ScoreRow>{{kWarmUpJob, &*pictures[0]}}).status();
+}
+
+absl::Status TimeCalls(ModelRunner& runner, const Clock& clock, int max_rows, absl::Duration budget,
+                       StepCostModel* cost) {
+  const ModelInfo& info = runner.info();
+  const int64_t area =
+      int64_t{info.default_width / info.latent_factor} * (info.default_height / info.latent_factor);
+  const absl::Time begin = clock.Now();
+  for (int rows = 1;; rows = std::min(2 * rows, max_rows)) {
+    ASSIGN_OR_RETURN(absl::Duration time, TimeCall(runner, clock, rows));
+    for (int repeat = 0; repeat < 3 && time < kLongCall; ++repeat) {
+      ASSIGN_OR_RETURN(time, TimeCall(runner, clock, rows));
+      cost->Observe(area, rows, time);
+    }
+    if (time >= kLongCall) cost->Observe(area, rows, time);
+    if (rows == max_rows || clock.Now() - begin + 2 * time > budget) return absl::OkStatus();
+  }
+}
+
+}  // namespace
+
+absl::Status WarmUp(ModelRunner& runner, const Clock& clock, int max_rows, absl::Duration budget,
+                    StepCostModel* cost) {
+  absl::Status status = RunOtherStages(runner);
+  if (status.ok()) status = TimeCalls(runner, clock, max_rows, budget, cost);
+  runner.Forget(kWarmUpJob);
+  return status;
+}
+
+}  // namespace image_variations

@@ -1,0 +1,19 @@
+// Measures what a UNet call costs before the first request is planned with it.
+#pragma once
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "pipeline/base/clock.h"
+#include "pipeline/engine/model_runner.h"
+#include "pipeline/engine/step_cost.h"
+
+namespace image_variations {
+
+// Runs every stage once and UNet calls of 1, 2, 4, ... max_rows rows at the model's default size,
+// as job 0, and gives what they took to `cost`. Stops widening when `budget` is spent: the fit goes
+// on with the first requests. Non-OK: the model does not run on this device, with the stage's
+// status. Engine thread only, while nothing else runs.
+absl::Status WarmUp(ModelRunner&, const Clock&, int max_rows, absl::Duration budget,
+                    StepCostModel* cost);
+
+}  // namespace image_variations

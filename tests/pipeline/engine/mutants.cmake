@@ -1,0 +1,57 @@
+# One-line bugs that the simulator must notice: iv_mutant(NAME SOURCE OLD NEW) builds it against pipeline/engine/SOURCE with
+# OLD replaced by NEW and expects it to fail. A pattern that is no longer in the source stops the configuration.
+add_library(iv_simulator_test OBJECT simulator_test.cc)
+target_link_libraries(iv_simulator_test PRIVATE iv_tests_support)
+
+function(iv_mutant name source old new)
+  set(original ${PROJECT_SOURCE_DIR}/pipeline/engine/${source})
+  set(mutant ${CMAKE_CURRENT_BINARY_DIR}/mutants/${name}/${source})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${original})
+  file(READ ${original} text)
+  string(FIND "${text}" "${old}" found)
+  if(found EQUAL -1)
+    message(FATAL_ERROR "mutant ${name}: '${old}' is not in ${source} any more")
+  endif()
+  string(REPLACE "${old}" "${new}" text "${text}")
+  file(CONFIGURE OUTPUT ${mutant} CONTENT "${text}" @ONLY)
+
+  # The mutant's object is linked first, so that the library's own is not taken.
+  add_executable(mutant_${name} ${mutant} $<TARGET_OBJECTS:iv_simulator_test>)
+  target_link_libraries(mutant_${name} PRIVATE iv_tests_support GTest::gtest_main)
+  add_test(NAME mutants/${name}
+           COMMAND sh -c "test -x $0 && ! $0 --gtest_brief=1 >/dev/null 2>&1" $<TARGET_FILE:mutant_${name}>)
+  set_tests_properties(mutants/${name} PROPERTIES LABELS sim TIMEOUT 60)
+endfunction()
+
+iv_mutant(slot_is_not_given_back step_batcher.cc
+  "if (it->second.slot) free_slots_.push_back(*it->second.slot);" "")
+iv_mutant(embedding_is_not_given_back step_batcher.cc
+  "if (job.embedded) forget_.push_back(ref.job);" "")
+iv_mutant(deadline_is_never_seen step_batcher.cc
+  "deadlines_.begin()->first <= now" "false")
+iv_mutant(cancel_is_dropped step_batcher.cc
+  "cancelled_.emplace_back(id, std::move(why))" "static_cast<void>(id)")
+iv_mutant(job_deadline_does_not_count step_batcher.cc
+  "std::min(job.deadline, now + target)" "now + target")
+iv_mutant(a_row_stays_free step_batcher.cc
+  "tick->unet_rows + job.rows() > budget" "tick->unet_rows + job.rows() >= budget")
+iv_mutant(sizes_are_mixed step_batcher.cc
+  "!same_size || " "")
+iv_mutant(decoded_one_step_early step_batcher.cc
+  "next_step + 1 == job" "next_step + 2 == job")
+iv_mutant(steps_do_not_advance_together step_batcher.cc
+  "if (++it->second.next_step <" "if ((it->second.next_step += 1 + (tick.denoise.size() > 3)) <")
+iv_mutant(failed_sample_runs_on engine.cc
+  "std::ranges::count(failed_, placement.sample) > 0" "placement.slot < 0")
+iv_mutant(second_half_is_forgotten engine.cc
+  "RunSplitting(samples.subspan(samples.size() / 2), call);" "")
+iv_mutant(samples_share_a_seed engine.cc
+  "job.seed + static_cast<uint64_t>(sample.index)" "job.seed")
+iv_mutant(lost_device_is_used_again engine.cc
+  "const absl::Status status = device_.ok() ? call(samples) : device_;" "const absl::Status status = call(samples);")
+iv_mutant(job_never_ends engine.cc
+  "open.job.listener->OnDone(open.metrics);" "")
+iv_mutant(not_finite_is_shown engine.cc
+  "if (!(*finite)[i]) Fail" "if (false) Fail")
+iv_mutant(blocked_is_shown safety_policy.cc
+  "mode_ == SafetyMode::kRequired && IsUnsafe(scores)" "mode_ == SafetyMode::kOff")

@@ -1,0 +1,78 @@
+#include "pipeline/engine/step_cost.h"
+
+#include <gtest/gtest.h>
+
+namespace image_variations {
+namespace {
+
+constexpr int64_t kArea = 64 * 64;
+
+StepCostModel Measured(double base_ms, double per_row_ms) {
+  StepCostModel cost;
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    for (const int rows : {1, 2, 4, 8}) {
+      cost.Observe(kArea, rows, absl::Milliseconds(base_ms + per_row_ms * rows));
+    }
+  }
+  return cost;
+}
+
+double Ms(absl::Duration time) { return absl::ToDoubleMilliseconds(time); }
+
+TEST(StepCostModel, FitsBaseAndSlope) {
+  const StepCostModel cost = Measured(30, 5);
+  EXPECT_NEAR(Ms(cost.Predict(kArea, 1)), 35, 0.01);
+  EXPECT_NEAR(Ms(cost.Predict(kArea, 16)), 110, 0.01);
+}
+
+TEST(StepCostModel, TakesFewRowsWhereTheyCostInProportion) {
+  EXPECT_EQ(Measured(0, 100).EfficientRows(kArea, 16), 1);
+  EXPECT_EQ(Measured(5, 100).EfficientRows(kArea, 16), 1);
+}
+
+TEST(StepCostModel, TakesAllRowsWhereTheyAreNearlyFree) {
+  EXPECT_EQ(Measured(100, 0.1).EfficientRows(kArea, 16), 16);
+}
+
+TEST(StepCostModel, StopsWhereMoreRowsGainLessThanFivePercent) {
+  const StepCostModel cost = Measured(10, 10);  // per row: 20, 15, 13.3, ... 10.6 at 16, 11.1 at 9
+  EXPECT_EQ(cost.EfficientRows(kArea, 16), 9);
+}
+
+TEST(StepCostModel, TriesWideCallsWhileNothingIsKnownOfTheShape) {
+  StepCostModel cost;
+  EXPECT_EQ(cost.EfficientRows(kArea, 16), 16);
+  EXPECT_EQ(cost.Predict(kArea, 4), absl::ZeroDuration());
+  cost.Observe(kArea, 2, absl::Milliseconds(50));
+  EXPECT_EQ(cost.EfficientRows(kArea, 16), 16);
+}
+
+TEST(StepCostModel, ScalesAnAreaThatWasNeverMeasured) {
+  const StepCostModel cost = Measured(30, 5);
+  EXPECT_NEAR(Ms(cost.Predict(4 * kArea, 2)), 160, 0.01);
+}
+
+TEST(StepCostModel, KeepsTheShapeWhenOnlyOneRowCountIsSeenForLong) {
+  StepCostModel cost = Measured(0, 100);
+  for (int call = 0; call < 1000; ++call) cost.Observe(kArea, 2, absl::Milliseconds(100));
+  EXPECT_NEAR(Ms(cost.Predict(kArea, 2)), 100, 1);
+  EXPECT_EQ(cost.EfficientRows(kArea, 16), 1);
+}
+
+TEST(StepCostModel, OneHiccupMovesThePredictionLittle) {
+  StepCostModel cost = Measured(30, 5);
+  cost.Observe(kArea, 4, absl::Seconds(30));
+  EXPECT_LT(Ms(cost.Predict(kArea, 4)), 120);
+}
+
+TEST(StepCostModel, FollowsADeviceThatBecomesSlower) {
+  StepCostModel cost = Measured(30, 5);
+  for (int call = 0; call < 300; ++call) {
+    const int rows = 1 + call % 8;
+    cost.Observe(kArea, rows, absl::Milliseconds(2 * (30 + 5 * rows)));
+  }
+  EXPECT_NEAR(Ms(cost.Predict(kArea, 4)), 100, 2);
+}
+
+}  // namespace
+}  // namespace image_variations
