@@ -24,7 +24,7 @@ absl::string_view MimeType(ImageFormat);
 // Checked before anything is allocated.
 struct DecodeLimits {
   int64_t max_bytes = 10 << 20;           // encoded
-  int64_t max_pixels = 50'000'000;        // width x height
+  int64_t max_pixels = 50'000'000;        // width x height; a PNG inflates to 4 times as many bytes
   int max_side = 16'384;                  // pixels
   int64_t max_pixel_scans = 500'000'000;  // pixels x scans of a progressive JPEG: bounds CPU time
 };

@@ -1,12 +1,13 @@
 #include "pipeline/image/jpeg.h"
 
-#include <jpeglib.h>
-
-#include <cstdio>  // jpeglib.h needs FILE
-#include <memory>
+#include <algorithm>
 #include <vector>
-// After jpeglib.h.
+// jpeglib.h needs FILE, jerror.h needs jpeglib.h.
+// clang-format off
+#include <cstdio>
+#include <jpeglib.h>
 #include <jerror.h>
+// clang-format on
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/status_macros.h"
@@ -222,6 +223,11 @@ absl::StatusOr<std::string> EncodeJpeg(const Image& image, const EncodeOptions& 
   if (options.jpeg_quality < 1 || options.jpeg_quality > 100) {
     return absl::InvalidArgumentError(
         absl::StrCat("JPEG quality is ", options.jpeg_quality, ", must be 1 to 100"));
+  }
+  if (std::max(image.width, image.height) > JPEG_MAX_DIMENSION) {
+    return absl::OutOfRangeError(absl::StrCat("image is ", image.width, "x", image.height,
+                                              ", JPEG's limit is ", JPEG_MAX_DIMENSION,
+                                              " pixels per side"));
   }
   Compressor jpeg;
   RETURN_IF_ERROR(jpeg.Start(image, options.jpeg_quality));

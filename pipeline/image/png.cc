@@ -2,7 +2,6 @@
 
 #include <png.h>
 
-#include <array>
 #include <cstring>
 #include <vector>
 
@@ -16,8 +15,10 @@
 namespace image_variations {
 namespace {
 
-constexpr int kCompressionLevel = 4;
-constexpr int kFilters = PNG_FILTER_SUB;
+// A 512x512 photograph takes 16 ms and 527 kB this way; level 3 takes 27 ms for 2 % less, level 6
+// with adaptive filters 75 ms for 7 % less (one core of an AMD EPYC).
+constexpr int kCompressionLevel = 1;
+constexpr int kFilters = PNG_FILTER_PAETH;
 
 [[noreturn]] void OnError(png_structp png, png_const_charp text) {
   auto* guard = static_cast<LongjmpGuard*>(png_get_error_ptr(png));

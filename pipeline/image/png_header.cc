@@ -1,5 +1,6 @@
 #include "pipeline/image/png_header.h"
 
+#include <iterator>
 #include <optional>
 
 #include "absl/strings/escaping.h"
@@ -15,6 +16,7 @@ constexpr size_t kFrameBytes = 12;  // a chunk's length, type and checksum
 constexpr size_t kHeaderBytes = 13;
 constexpr size_t kMaxExifBytes = 64 << 10;  // a longer eXIf is not read
 constexpr uint32_t kMaxNumber = 0x7FFFFFFF;
+constexpr int64_t kMaxBytesPerPixel = 4;  // of the limit's pixels: 16-bit pictures may have fewer
 
 // libpng's structs and zlib's window; its row buffers, at 16-bit RGBA.
 constexpr int64_t kFixedBytes = 256 << 10;
@@ -46,6 +48,21 @@ absl::StatusOr<Chunk> NextChunk(absl::string_view bytes, size_t& at) {
   return chunk;
 }
 
+// Of an unknown colour type: 0, libpng refuses it.
+int64_t ChannelsOf(uint32_t color_type) {
+  constexpr int64_t kChannels[] = {1, 0, 3, 1, 2, 0, 4};
+  return color_type < std::size(kChannels) ? kChannels[color_type] : 0;
+}
+
+// Bounds the time that inflating takes, as CheckSize() bounds memory.
+absl::Status CheckInflatedBytes(const Chunk& header, int64_t pixels, const DecodeLimits& limits) {
+  const int64_t bits = ReadBigEndian(header.content, 8, 1);
+  const int64_t bytes = pixels * bits * ChannelsOf(ReadBigEndian(header.content, 9, 1)) / 8;
+  if (bytes <= kMaxBytesPerPixel * limits.max_pixels) return absl::OkStatus();
+  return absl::OutOfRangeError(absl::StrCat("PNG has ", bytes, " bytes of pixels, limit ",
+                                            kMaxBytesPerPixel * limits.max_pixels));
+}
+
 absl::StatusOr<StoredHeader> ReadImageHeader(const Chunk& chunk, const DecodeLimits& limits) {
   if (chunk.type != "IHDR" || chunk.content.size() != kHeaderBytes) {
     return absl::InvalidArgumentError("PNG does not begin with an IHDR chunk of 13 bytes");
@@ -57,6 +74,7 @@ absl::StatusOr<StoredHeader> ReadImageHeader(const Chunk& chunk, const DecodeLim
     return absl::InvalidArgumentError(absl::StrCat("PNG has size ", width, "x", height));
   }
   RETURN_IF_ERROR(CheckSize(width, height, limits));
+  RETURN_IF_ERROR(CheckInflatedBytes(chunk, width * height, limits));
   return StoredHeader{.width = static_cast<int>(width),
                       .height = static_cast<int>(height),
                       .working_bytes = kFixedBytes + kBytesPerColumn * width +
