@@ -1,0 +1,237 @@
+#include "pipeline/model/network_runner.h"
+
+#include <cstring>
+
+#include "ATen/CPUGeneratorImpl.h"
+#include "ATen/TensorOperators.h"
+#include "ATen/ops/cat.h"
+#include "ATen/ops/isfinite.h"
+#include "ATen/ops/randn.h"
+#include "ATen/ops/round.h"
+#include "ATen/ops/tensor.h"
+#include "absl/strings/str_cat.h"
+#include "pipeline/base/status_macros.h"
+#include "pipeline/model/torch_guard.h"
+
+namespace image_variations {
+namespace {
+
+// PNDM at 50 steps has 50; 256 of a full-size UNet take 18 MB.
+constexpr size_t kMaxTimestepsKept = 256;
+
+bool IsFinite(const at::Tensor& tensor) { return at::isfinite(tensor).all().item<bool>(); }
+
+// Pixels of about -1 to 1, (1, 3, h, w), clamped and rounded half to even.
+Image ToImage(const at::Tensor& pixels) {
+  const at::Tensor unit = (pixels / 2 + 0.5).clamp(0, 1);
+  const at::Tensor bytes =
+      at::round(unit.to(at::kFloat) * 255).to(at::kByte).permute({0, 2, 3, 1}).cpu().contiguous();
+  Image image{static_cast<int>(bytes.size(2)), static_cast<int>(bytes.size(1)), {}};
+  const uint8_t* first = bytes.const_data_ptr<uint8_t>();
+  image.rgb.assign(first, first + bytes.numel());
+  return image;
+}
+
+}  // namespace
+
+NetworkRunner::NetworkRunner(Networks networks, std::unique_ptr<RowInvariance> rows, ModelInfo info,
+                             int max_slots)
+    : networks_(std::move(networks)),
+      rows_(std::move(rows)),
+      info_(std::move(info)),
+      max_slots_(max_slots) {}
+
+absl::Status NetworkRunner::EmbedImage(JobId job, const Image& source,
+                                       Preprocessing preprocessing) {
+  return GuardTorch("embedding the image", [&]() -> absl::Status {
+    const PreprocessorConfig& config = networks_.preprocessor;
+    EmbeddedJob embedded;
+    embedded.card_embeds =
+        Embed(PreprocessAsModelCard(source, networks_.image_encoder.image_size, config));
+    embedded.image_embeds = preprocessing == Preprocessing::kModelCard
+                                ? embedded.card_embeds
+                                : Embed(PreprocessAsClip(source, config));
+    embedded.context = networks_.unet.Context(embedded.image_embeds);
+    if (!IsFinite(embedded.card_embeds) || !IsFinite(embedded.context)) {
+      return absl::InternalError("the image's embedding is not finite");
+    }
+    jobs_.insert_or_assign(job, std::move(embedded));
+    return absl::OkStatus();
+  });
+}
+
+absl::Status NetworkRunner::PrepareLatents(absl::Span<const PrepareRow> rows) {
+  return GuardTorch("drawing latents", [&]() -> absl::Status {
+    std::vector<Slot> prepared;
+    for (const PrepareRow& row : rows) {
+      if (row.slot < 0 || row.slot >= max_slots_) {
+        return absl::InternalError(absl::StrCat("slot ", row.slot, ", limit ", max_slots_));
+      }
+      Slot slot;
+      slot.generator = at::make_generator<at::CPUGeneratorImpl>(row.seed & 0xffffffffu);
+      slot.latents = DrawNoise(slot.generator, {1, networks_.unet.config.in_channels,
+                                                row.latent_height, row.latent_width}) *
+                     row.init_noise_sigma;
+      prepared.push_back(std::move(slot));
+    }
+    for (size_t i = 0; i < rows.size(); ++i) {
+      slots_.insert_or_assign(rows[i].slot, std::move(prepared[i]));
+    }
+    return absl::OkStatus();
+  });
+}
+
+absl::StatusOr<std::vector<bool>> NetworkRunner::Denoise(absl::Span<const StepRow> rows,
+                                                         int padded_rows) {
+  return GuardTorch("denoising", [&]() -> absl::StatusOr<std::vector<bool>> {
+    RETURN_IF_ERROR(CheckRows(rows));
+    std::vector<bool> finite;
+    const std::vector<at::Tensor> predictions = PredictNoise(rows, padded_rows);
+    std::vector<Slot> advanced;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      advanced.push_back(Advance(slots_.at(rows[i].slot), *rows[i].step, predictions[i]));
+      finite.push_back(IsFinite(advanced.back().latents));
+    }
+    for (size_t i = 0; i < rows.size(); ++i) slots_.at(rows[i].slot) = std::move(advanced[i]);
+    return finite;
+  });
+}
+
+absl::StatusOr<std::vector<std::optional<Image>>> NetworkRunner::DecodeLatents(
+    absl::Span<const SlotId> slots) {
+  using Images = std::vector<std::optional<Image>>;
+  return GuardTorch("decoding latents", [&]() -> absl::StatusOr<Images> {
+    Images images;
+    for (const SlotId slot : slots) {
+      if (!slots_.contains(slot)) return absl::InternalError(absl::StrCat("no slot ", slot));
+      const at::Tensor pixels = networks_.vae.Forward(latents(slot));
+      images.push_back(IsFinite(pixels) ? std::optional(ToImage(pixels)) : std::nullopt);
+    }
+    return images;
+  });
+}
+
+absl::StatusOr<std::vector<ImageScores>> NetworkRunner::ScoreImages(
+    absl::Span<const ScoreRow> rows) {
+  return GuardTorch("scoring images", [&]() -> absl::StatusOr<std::vector<ImageScores>> {
+    std::vector<ImageScores> scores;
+    const PreprocessorConfig& config = networks_.preprocessor;
+    for (const ScoreRow& row : rows) {
+      const auto job = jobs_.find(row.job);
+      if (job == jobs_.end()) return absl::InternalError("scoring for a job without embedding");
+      const at::Tensor embeds =
+          Embed(PreprocessAsModelCard(*row.image, networks_.image_encoder.image_size, config));
+      ImageScores& score = scores.emplace_back();
+      score.similarity = CosineSimilarity(job->second.card_embeds, embeds).item<float>();
+      if (networks_.safety_checker) {
+        score.safety = networks_.safety_checker->Score(*row.image, config);
+      }
+    }
+    return scores;
+  });
+}
+
+void NetworkRunner::Forget(JobId job) { jobs_.erase(job); }
+
+absl::Status NetworkRunner::CheckRows(absl::Span<const StepRow> rows) const {
+  if (rows.empty()) return absl::InternalError("a UNet call without rows");
+  for (const StepRow& row : rows) {
+    if (!slots_.contains(row.slot)) return absl::InternalError(absl::StrCat("no slot ", row.slot));
+    if (!jobs_.contains(row.job)) return absl::InternalError("a step of a job without embedding");
+    if (latents(row.slot).sizes() != latents(rows[0].slot).sizes()) {
+      return absl::InternalError("latents of several sizes in one UNet call");
+    }
+  }
+  return absl::OkStatus();
+}
+
+at::Tensor NetworkRunner::Embed(const at::Tensor& pixels) const {
+  return networks_.image_encoder.Forward(pixels);
+}
+
+at::Tensor NetworkRunner::TimeBiases(float timestep) {
+  const auto known = time_biases_.find(timestep);
+  if (known != time_biases_.end()) return known->second;
+  if (time_biases_.size() >= kMaxTimestepsKept) time_biases_.clear();
+  return time_biases_[timestep] = networks_.unet.TimeBiases(timestep);
+}
+
+at::Tensor NetworkRunner::DrawNoise(at::Generator& generator, at::IntArrayRef shape) const {
+  // On the CPU in float32 whatever the device: the same picture everywhere, and diffusers'.
+  return at::randn(shape, generator, at::TensorOptions(at::kFloat)).to(networks_.placement.device);
+}
+
+std::vector<at::Tensor> NetworkRunner::PredictNoise(absl::Span<const StepRow> rows,
+                                                    int padded_rows) {
+  std::vector<at::Tensor> inputs, time_biases, context;
+  std::vector<int64_t> sample_of_row;
+  for (const StepRow& row : rows) {
+    const auto sample = static_cast<int64_t>(inputs.size());
+    inputs.push_back(latents(row.slot) * row.step->input_scale);
+    time_biases.push_back(TimeBiases(row.step->timestep));
+    if (RowsPerStep(row.guidance_scale) == 2) {
+      context.push_back(networks_.unet.unconditional_context);
+      sample_of_row.push_back(sample);
+    }
+    context.push_back(jobs_.at(row.job).context);
+    sample_of_row.push_back(sample);
+  }
+  at::Tensor latents = at::cat(inputs).to(networks_.placement.dtype);
+  at::Tensor times = at::cat(time_biases);
+  // A GPU's kernels see the same batch whatever the mix of guided samples: dead rows to the padded
+  // count, halves apart from the start. On the CPU rows do not see each other, dead ones are
+  // left out.
+  const bool fixed_batch = !networks_.placement.device.is_cpu();
+  const size_t live_rows = sample_of_row.size();
+  if (fixed_batch) {
+    const size_t batch = std::max(live_rows, static_cast<size_t>(std::max(padded_rows, 0)));
+    sample_of_row.resize(batch, 0);
+    context.resize(batch, networks_.unet.unconditional_context);
+  }
+  const at::Tensor samples = at::tensor(sample_of_row, at::kLong).to(networks_.placement.device);
+  if (fixed_batch) {
+    latents = latents.index_select(0, samples);
+    times = times.index_select(0, samples);
+  }
+  const at::Tensor noise =
+      networks_.unet.Forward(latents, times, at::cat(context), samples).to(at::kFloat);
+
+  std::vector<at::Tensor> predictions;
+  int64_t at_row = 0;
+  for (const StepRow& row : rows) {
+    const int64_t count = RowsPerStep(row.guidance_scale);
+    const at::Tensor conditional = noise.narrow(0, at_row + count - 1, 1);
+    if (count == 2) {
+      const at::Tensor unconditional = noise.narrow(0, at_row, 1);
+      predictions.push_back(unconditional + (conditional - unconditional) * row.guidance_scale);
+    } else {
+      predictions.push_back(conditional);
+    }
+    at_row += count;
+  }
+  return predictions;
+}
+
+NetworkRunner::Slot NetworkRunner::Advance(const Slot& slot, const SamplerStep& step,
+                                           const at::Tensor& prediction) const {
+  Slot next = slot;
+  const at::Tensor& x = slot.latents;
+  if (step.keep) {
+    next.history.push_front(x * step.keep_sample + prediction * step.keep_prediction);
+    if (next.history.size() > step.history.size()) next.history.pop_back();
+  }
+  at::Tensor sum = x * step.sample + prediction * step.prediction;
+  if (step.anchor != 0) sum += slot.anchor * step.anchor;
+  for (size_t k = 0; k < step.history.size(); ++k) {
+    if (step.history[k] != 0) sum += next.history.at(k) * step.history[k];
+  }
+  if (step.draws_noise) {
+    next.generator = slot.generator.clone();
+    sum += DrawNoise(next.generator, x.sizes()) * step.noise;
+  }
+  if (step.save_anchor) next.anchor = x;
+  next.latents = std::move(sum);
+  return next;
+}
+
+}  // namespace image_variations

@@ -1,0 +1,73 @@
+// The ModelRunner: keeps the tensors of jobs and slots, and runs the networks on them.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "ATen/core/Generator.h"
+#include "ATen/core/Tensor.h"
+#include "pipeline/engine/model_runner.h"
+#include "pipeline/model/networks.h"
+
+namespace image_variations {
+
+// Engine thread only. On the CPU a sample's bytes are those of the sample alone: what RowInvariance
+// promises for the UNet, and by running everything else one picture at a time.
+class NetworkRunner final : public ModelRunner {
+ public:
+  // `rows` is the one that the networks were loaded with.
+  NetworkRunner(Networks, std::unique_ptr<RowInvariance> rows, ModelInfo, int max_slots);
+
+  const ModelInfo& info() const override { return info_; }
+  absl::Status EmbedImage(JobId, const Image& source, Preprocessing) override;
+  absl::Status PrepareLatents(absl::Span<const PrepareRow>) override;
+  absl::StatusOr<std::vector<bool>> Denoise(absl::Span<const StepRow>, int padded_rows) override;
+  absl::StatusOr<std::vector<std::optional<Image>>> DecodeLatents(
+      absl::Span<const SlotId>) override;
+  absl::StatusOr<std::vector<ImageScores>> ScoreImages(absl::Span<const ScoreRow>) override;
+  void Forget(JobId) override;
+
+  // What tests and the start-up self-test look at, in inference mode.
+  // Each sample's noise prediction, guided; float32.
+  std::vector<at::Tensor> PredictNoise(absl::Span<const StepRow>, int padded_rows);
+  const at::Tensor& latents(SlotId slot) const { return slots_.at(slot).latents; }
+  const at::Tensor& image_embeds(JobId job) const { return jobs_.at(job).image_embeds; }
+  const Networks& networks() const { return networks_; }
+  const RowInvariance& rows() const { return *rows_; }
+  size_t embedded_jobs() const { return jobs_.size(); }
+  void SetReproducible(bool reproducible) { info_.reproducible = reproducible; }
+
+ private:
+  // One sample between its steps; float32 on the device, (1, channels, h, w).
+  struct Slot {
+    at::Tensor latents;
+    at::Tensor anchor;
+    std::deque<at::Tensor> history;  // newest first
+    at::Generator generator;         // on the CPU; stochastic samplers draw on from it
+  };
+  struct EmbeddedJob {
+    at::Tensor image_embeds;  // as the job's preprocessing has it
+    at::Tensor card_embeds;   // what results are compared with: the card's preprocessing
+    at::Tensor context;       // (1, Unet::context_width)
+  };
+
+  absl::Status CheckRows(absl::Span<const StepRow>) const;
+  at::Tensor Embed(const at::Tensor& pixels) const;
+  at::Tensor TimeBiases(float timestep);
+  at::Tensor DrawNoise(at::Generator&, at::IntArrayRef shape) const;
+  Slot Advance(const Slot&, const SamplerStep&, const at::Tensor& prediction) const;
+
+  const Networks networks_;
+  const std::unique_ptr<RowInvariance> rows_;
+  ModelInfo info_;
+  const int max_slots_;
+  std::map<SlotId, Slot> slots_;
+  std::map<JobId, EmbeddedJob> jobs_;
+  std::map<float, at::Tensor> time_biases_;  // of timesteps met lately
+};
+
+}  // namespace image_variations

@@ -1,0 +1,59 @@
+// Keeps the promise that a sample's bytes do not depend on what shares its batch.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "ATen/core/Tensor.h"
+#include "absl/functional/function_ref.h"
+#include "absl/strings/string_view.h"
+
+namespace image_variations {
+
+// Runs operations over batches (dim 0 = rows) such that every row has exactly the bits that it has
+// in a call of its own, which is the definition of the right result.
+//
+// Kernels choose their blocking by shape, batch included, so some give other bits to a row in
+// company. Which do is not documented and changes with shape, thread count and release: it is
+// measured. The first time that a batched operation is met in some shape it is tried on random
+// rows; if any row differs from the same row alone, that shape is computed row by row from then on.
+// An operation that fills the machine with one row is never batched: nothing would be gained.
+//
+// On a GPU batches stay whole: there the start-up self-test of the runner says what holds.
+// Engine thread only.
+class RowInvariance {
+ public:
+  enum class Policy { kWholeBatches, kRowsAsAlone };
+
+  // One operation in one shape. `constants` are what else selects the kernel: weight sizes, stride.
+  struct Operation {
+    absl::string_view kind;  // a literal
+    std::vector<int64_t> constants = {};
+    int64_t multiplications_per_row = 0;
+  };
+  using Body = absl::FunctionRef<at::Tensor(at::TensorList inputs)>;
+
+  explicit RowInvariance(Policy policy) : policy_(policy) {}
+
+  // `inputs` are contiguous and share their number of rows; `body` must compute row i of its result
+  // from row i of each.
+  at::Tensor Run(const Operation&, at::TensorList inputs, Body body);
+  // The same for operations whose differences a trial on random rows could miss, such as vectorised
+  // exponentials, whose last elements of a chunk take another code path: always row by row.
+  at::Tensor RunAlone(at::TensorList inputs, Body body);
+
+  // Shapes tried, and those of them that have to be computed row by row.
+  std::pair<int, int> tried_and_split() const;
+
+ private:
+  using Key = std::pair<absl::string_view, std::vector<int64_t>>;
+
+  bool IsInvariant(const Operation&, at::TensorList inputs, Body body);
+
+  const Policy policy_;
+  std::map<Key, bool> invariant_;
+};
+
+}  // namespace image_variations

@@ -1,0 +1,89 @@
+#include "pipeline/model/self_test.h"
+
+#include <algorithm>
+
+#include "ATen/ops/equal.h"
+#include "pipeline/base/status_macros.h"
+
+namespace image_variations {
+namespace {
+
+// A job id that no client gets.
+constexpr JobId kTrialJob{~uint64_t{0}};
+
+constexpr SamplerStep kSteps[] = {
+    {.timestep = 981, .sample = 1.02f, .prediction = -0.1f},
+    {.timestep = 480.5f, .input_scale = 0.4f, .prediction = -0.7f},
+};
+
+// Every third sample is not guided; timesteps alternate.
+StepRow TrialRow(SlotId slot) {
+  return {.slot = slot,
+          .job = kTrialJob,
+          .step = &kSteps[slot % 2],
+          .guidance_scale = slot % 3 == 2 ? 1.0f : 3.0f};
+}
+
+PrepareRow Prepared(SlotId slot, const ModelInfo& info) {
+  return {.slot = slot,
+          .seed = static_cast<uint64_t>(slot),
+          .latent_width = info.default_width / info.latent_factor,
+          .latent_height = info.default_height / info.latent_factor};
+}
+
+// The latents of `slots` after one step from the start, all in one call.
+absl::StatusOr<std::vector<at::Tensor>> StepTogether(NetworkRunner& runner,
+                                                     const std::vector<SlotId>& slots) {
+  std::vector<PrepareRow> prepare;
+  std::vector<StepRow> rows;
+  int unet_rows = 0;
+  for (const SlotId slot : slots) {
+    prepare.push_back(Prepared(slot, runner.info()));
+    rows.push_back(TrialRow(slot));
+    unet_rows += RowsPerStep(rows.back().guidance_scale);
+  }
+  RETURN_IF_ERROR(runner.PrepareLatents(prepare));
+  RETURN_IF_ERROR(runner.Denoise(rows, unet_rows).status());
+  std::vector<at::Tensor> latents;
+  for (const SlotId slot : slots) latents.push_back(runner.latents(slot));
+  return latents;
+}
+
+absl::StatusOr<bool> SameInCompany(NetworkRunner& runner, int max_samples) {
+  std::vector<at::Tensor> alone;
+  for (SlotId slot = 0; slot < max_samples; ++slot) {
+    ASSIGN_OR_RETURN(const std::vector<at::Tensor> latents, StepTogether(runner, {slot}));
+    alone.push_back(latents[0]);
+  }
+  for (int samples = 2; samples <= max_samples; samples += (samples + 1) / 2) {
+    std::vector<SlotId> slots;
+    for (SlotId slot = 0; slot < samples; ++slot) slots.push_back(slot);
+    std::rotate(slots.begin(), slots.begin() + samples / 2, slots.end());
+    ASSIGN_OR_RETURN(const std::vector<at::Tensor> latents, StepTogether(runner, slots));
+    for (size_t i = 0; i < slots.size(); ++i) {
+      if (!at::equal(latents[i], alone[static_cast<size_t>(slots[i])])) return false;
+    }
+  }
+  return true;
+}
+
+Image TrialPicture() {
+  constexpr int kSide = 64;
+  Image image{kSide, kSide, {}};
+  for (int i = 0; i < 3 * kSide * kSide; ++i) {
+    image.rgb.push_back(static_cast<uint8_t>(i * 7 + i / kSide));
+  }
+  return image;
+}
+
+}  // namespace
+
+absl::StatusOr<bool> IsReproducible(NetworkRunner& runner, int max_slots, int max_rows) {
+  RETURN_IF_ERROR(runner.EmbedImage(kTrialJob, TrialPicture(), Preprocessing::kModelCard));
+  const int samples = std::clamp(max_rows / 2, 1, max_slots);
+  absl::StatusOr<bool> same = SameInCompany(runner, samples);
+  runner.Forget(kTrialJob);
+  return same;
+}
+
+}  // namespace image_variations

@@ -1,0 +1,120 @@
+#include "pipeline/model/torch_model_runner.h"
+
+#include <thread>
+
+#include "ATen/Context.h"
+#include "ATen/Parallel.h"
+#include "ATen/Version.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
+#include "pipeline/base/status_macros.h"
+#include "pipeline/model/network_runner.h"
+#include "pipeline/model/self_test.h"
+#include "pipeline/model/torch_guard.h"
+#include "torch/version.h"
+
+namespace image_variations {
+namespace {
+
+absl::StatusOr<at::Device> ParseDevice(const std::string& name) {
+  const int gpus = at::hasCUDA() ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0;
+  if (name == "cpu" || (name == "auto" && gpus == 0)) return at::Device(at::kCPU);
+  if (name == "auto") return at::Device(at::kCUDA, 0);
+  absl::string_view rest = name;
+  int index = 0;
+  if (!absl::ConsumePrefix(&rest, "cuda:") || !absl::SimpleAtoi(rest, &index) || index < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("device is \"", name, "\", needed cpu, cuda:N or auto"));
+  }
+  if (index >= gpus) {
+    return absl::NotFoundError(absl::StrCat("no device ", name, ": LibTorch ", TORCH_VERSION,
+                                            " sees ", gpus, " CUDA devices here"));
+  }
+  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+}
+
+absl::StatusOr<at::ScalarType> ParseDtype(const std::string& name, const at::Device& device) {
+  if (name == "auto") return device.is_cpu() ? at::kFloat : at::kHalf;
+  if (name == "fp32") return at::kFloat;
+  if (name == "bf16") return at::kBFloat16;
+  if (name == "fp16") return at::kHalf;
+  return absl::InvalidArgumentError(
+      absl::StrCat("dtype is \"", name, "\", needed fp32, bf16, fp16 or auto"));
+}
+
+std::string NameOf(at::ScalarType dtype) {
+  return dtype == at::kFloat ? "fp32" : dtype == at::kHalf ? "fp16" : "bf16";
+}
+
+// These belong to the calling thread or to the process; the engine thread is both callers' own.
+void SetUpLibTorch(int threads) {
+  at::set_num_threads(threads);
+  at::globalContext().setBenchmarkCuDNN(false);  // picks kernels by timing: not reproducible
+  at::globalContext().setDeterministicCuDNN(true);
+  at::globalContext().setAllowTF32CuDNN(false);
+  at::globalContext().setAllowTF32CuBLAS(false);
+}
+
+// FNV-1a, 64 bits: names a combination, does not defend it.
+std::string ShortHash(absl::string_view text) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char byte : text) hash = (hash ^ static_cast<uint8_t>(byte)) * 0x100000001b3;
+  return absl::StrFormat("%016x", hash);
+}
+
+// Everything that the bytes of a picture depend on, beside its request.
+std::string Fingerprint(const ModelInfo& info, int threads) {
+  std::string parts;
+  for (const auto& [component, digest] : info.component_sha256) {
+    absl::StrAppend(&parts, component, "=", digest, ";");
+  }
+  absl::StrAppend(&parts, info.device, ";", info.dtype, ";", threads, ";", TORCH_VERSION, ";",
+                  at::get_cpu_capability(), ";", IV_VERSION);
+  return ShortHash(parts);
+}
+
+absl::StatusOr<ModelInfo> Describe(const ModelDir& dir, const Placement& placement, int threads) {
+  ModelInfo info;
+  info.model_id = dir.model_id;
+  info.revision = dir.revision;
+  ASSIGN_OR_RETURN(info.component_sha256, ComponentDigests(dir));
+  info.device = placement.device.str();
+  info.dtype = NameOf(placement.dtype);
+  info.fingerprint = Fingerprint(info, threads);
+  info.has_safety_checker = dir.safety_checker.has_value();
+  info.sampler = dir.sampler;
+  info.latent_factor = dir.vae.factor();
+  info.default_width = info.default_height = dir.unet.sample_size * info.latent_factor;
+  return info;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ModelRunner>> MakeTorchModelRunner(
+    const ModelDir& dir, const TorchModelRunnerOptions& options) {
+  const int threads =
+      options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
+  const auto load = [&]() -> absl::StatusOr<std::unique_ptr<NetworkRunner>> {
+    SetUpLibTorch(threads);
+    Placement placement;
+    ASSIGN_OR_RETURN(placement.device, ParseDevice(options.device));
+    ASSIGN_OR_RETURN(placement.dtype, ParseDtype(options.dtype, placement.device));
+    auto rows = std::make_unique<RowInvariance>(placement.device.is_cpu()
+                                                    ? RowInvariance::Policy::kRowsAsAlone
+                                                    : RowInvariance::Policy::kWholeBatches);
+    placement.rows = rows.get();
+    ASSIGN_OR_RETURN(Networks networks, LoadNetworks(dir, placement));
+    ASSIGN_OR_RETURN(ModelInfo info, Describe(dir, placement, threads));
+    return std::make_unique<NetworkRunner>(std::move(networks), std::move(rows), std::move(info),
+                                           options.max_slots);
+  };
+  ASSIGN_OR_RETURN(std::unique_ptr<NetworkRunner> runner, GuardTorch("loading the model", load));
+  ASSIGN_OR_RETURN(const bool reproducible,
+                   IsReproducible(*runner, options.max_slots, options.max_rows));
+  runner->SetReproducible(reproducible);
+  return runner;
+}
+
+}  // namespace image_variations

@@ -1,0 +1,145 @@
+#include "pipeline/model/weight_loader.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "ATen/ops/aminmax.h"
+#include "ATen/ops/empty.h"
+#include "ATen/ops/from_blob.h"
+#include "ATen/ops/zeros.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace image_variations {
+namespace {
+
+at::ScalarType ScalarTypeOf(TensorType type) {
+  switch (type) {
+    case TensorType::kFloat16:
+      return at::kHalf;
+    case TensorType::kBfloat16:
+      return at::kBFloat16;
+    case TensorType::kInt64:
+      return at::kLong;
+    case TensorType::kFloat32:
+      break;
+  }
+  return at::kFloat;
+}
+
+at::IntArrayRef WithoutTrailingOnes(at::IntArrayRef shape) {
+  while (shape.size() > 2 && shape.back() == 1) shape = shape.slice(0, shape.size() - 1);
+  return shape;
+}
+
+bool SameMatrix(at::IntArrayRef a, at::IntArrayRef b) {
+  return a == b || WithoutTrailingOnes(a) == WithoutTrailingOnes(b);
+}
+
+bool IsFinite(const at::Tensor& tensor) {
+  if (tensor.numel() == 0) return true;
+  const auto [low, high] = at::aminmax(tensor);  // not-a-number wins both
+  return std::isfinite(low.item<float>()) && std::isfinite(high.item<float>());
+}
+
+void AppendProblem(absl::string_view what, const std::vector<std::string>& tensors,
+                   std::string* message) {
+  if (tensors.empty()) return;
+  absl::StrAppend(message, "; ", tensors.size(), " ", what, ": ", absl::StrJoin(tensors, ", "));
+}
+
+}  // namespace
+
+WeightLoader::WeightLoader(const ComponentWeights& weights, Placement placement)
+    : weights_(std::make_shared<const ComponentWeights>(weights)), placement_(placement) {
+  for (std::string& name : weights_->names()) {
+    // A constant 0, 1, 2, ... that old transformers saved.
+    if (!absl::EndsWith(name, ".position_ids")) unused_.insert(std::move(name));
+  }
+}
+
+bool WeightLoader::Has(absl::string_view name) const { return weights_->Find(name).ok(); }
+
+at::Tensor WeightLoader::Take(const std::string& name, at::IntArrayRef shape) {
+  const auto options = at::TensorOptions().device(placement_.device).dtype(placement_.dtype);
+  TensorView view;
+  if (!FindShaped(name, shape, &view)) return at::zeros(shape, options);
+  at::Tensor tensor = ToDevice(view, shape);
+  if (!IsFinite(tensor)) not_finite_.push_back(name);
+  return tensor;
+}
+
+void WeightLoader::Expect(const std::string& name, at::IntArrayRef shape) {
+  TensorView view;
+  FindShaped(name, shape, &view);
+}
+
+void WeightLoader::IgnorePrefix(absl::string_view prefix) {
+  std::erase_if(unused_, [&](const std::string& name) { return absl::StartsWith(name, prefix); });
+}
+
+absl::Status WeightLoader::Finish() && {
+  std::string problems;
+  AppendProblem("missing", missing_, &problems);
+  AppendProblem("extra", {unused_.begin(), unused_.end()}, &problems);
+  AppendProblem("of another shape than config.json says", misshapen_, &problems);
+  AppendProblem("with values that are not finite", not_finite_, &problems);
+  if (problems.empty()) return absl::OkStatus();
+  const auto path = [](std::string* out, const SafetensorsFile& file) {
+    absl::StrAppend(out, file.path());
+  };
+  return absl::InvalidArgumentError(absl::StrCat("tensors of ", weights_->folder, " (",
+                                                 absl::StrJoin(weights_->files, ", ", path), ")",
+                                                 problems));
+}
+
+bool WeightLoader::FindShaped(const std::string& name, at::IntArrayRef shape, TensorView* view) {
+  absl::StatusOr<TensorView> found = weights_->Find(name);
+  if (!found.ok()) {
+    missing_.push_back(name);
+    return false;
+  }
+  unused_.erase(name);
+  if (!SameMatrix(found->shape, shape)) {
+    misshapen_.push_back(absl::StrCat(name, " is (", absl::StrJoin(found->shape, ","),
+                                      "), needed (", absl::StrJoin(shape, ","), ")"));
+    return false;
+  }
+  *view = *std::move(found);
+  return true;
+}
+
+at::Tensor WeightLoader::ToDevice(const TensorView& view, at::IntArrayRef shape) const {
+  const at::ScalarType type = ScalarTypeOf(view.type);
+  const bool aligned = reinterpret_cast<uintptr_t>(view.bytes.data()) % c10::elementSize(type) == 0;
+  // ATen has no view of constant memory; in inference nothing writes to weights.
+  void* mapped = const_cast<char*>(view.bytes.data());
+  const bool stays_mapped = placement_.device.is_cpu() && type == placement_.dtype && aligned;
+  if (stays_mapped)
+    return at::from_blob(
+        mapped, shape, [file = weights_](void*) {}, type);
+
+  at::Tensor copy = at::empty(shape, type);
+  std::memcpy(copy.mutable_data_ptr(), mapped, view.bytes.size());
+  ComponentWeights::Release(view);
+  return copy.to(placement_.device, placement_.dtype);
+}
+
+WeightScope WeightScope::operator[](absl::string_view name) const {
+  return WeightScope(*loader_, absl::StrCat(prefix_, name, "."));
+}
+
+WeightScope WeightScope::operator[](size_t index) const {
+  return WeightScope(*loader_, absl::StrCat(prefix_, index, "."));
+}
+
+at::Tensor WeightScope::Take(absl::string_view name, at::IntArrayRef shape) const {
+  return loader_->Take(absl::StrCat(prefix_, name), shape);
+}
+
+void WeightScope::Expect(absl::string_view name, at::IntArrayRef shape) const {
+  loader_->Expect(absl::StrCat(prefix_, name), shape);
+}
+
+}  // namespace image_variations
