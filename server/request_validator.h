@@ -1,0 +1,93 @@
+// Checks every field of a request against the limits and fills in what was left out. Nothing is
+// decoded or allocated here beyond the sampler's plan.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "imagevariations/v1/image_variations.pb.h"
+#include "pipeline/engine/job.h"
+#include "pipeline/engine/model_runner.h"
+#include "pipeline/image/codec.h"
+#include "pipeline/sampler/sampler.h"
+
+namespace image_variations {
+
+// What a request may ask for, and what it gets when it does not say.
+struct RequestLimits {
+  DecodeLimits image;
+  int max_sample_count = 16;
+  int max_step_count = 250;
+  int max_size = 0;  // pixels of one side; 0: twice the model's own
+  float max_guidance_scale = 20;
+  int64_t max_unary_reply_bytes = 4 << 20;  // what gRPC clients receive unless told otherwise
+  int default_step_count = 50;
+  float default_guidance_scale = 3;
+};
+
+// A request with nothing left open.
+struct ValidRequest {
+  std::string field_path{};  // of its fields in errors: "" or "generation."
+  std::string request_id{};
+  ImageHeader source{};
+  int sample_count = 1;
+  uint64_t seed = 0;
+  float guidance_scale = 0;
+  SamplerChoice sampler{};
+  std::shared_ptr<const SamplerPlan> plan{};
+  int width = 0;
+  int height = 0;
+  int64_t latent_area = 0;
+  Preprocessing preprocessing = Preprocessing::kModelCard;
+  Priority priority = Priority::kInteractive;
+  ImageFormat format = ImageFormat::kPng;
+  int jpeg_quality = 95;
+  bool omit_metadata = false;
+  bool validate_only = false;
+};
+
+// The most bytes that an encoded picture can have, metadata included. Exact for PNG (stored rows);
+// for JPEG what a picture of saturated noise takes, with a margin.
+int64_t WorstCaseEncodedBytes(ImageFormat, int width, int height, int jpeg_quality);
+
+// INVALID_ARGUMENT with an IMAGE_* reason, of what the codec said about a request's picture.
+absl::Status MakeImageError(const absl::Status& codec_status, absl::string_view field_path);
+
+// Immutable; thread-safe.
+class RequestValidator {
+ public:
+  RequestValidator(RequestLimits, const ModelInfo&);
+
+  // INVALID_ARGUMENT names every bad field at once; a request whose only fault is its picture gets
+  // an IMAGE_* reason. A seed and a request_id that are absent are drawn. Field paths in errors
+  // begin with `path` ("generation." where the request is part of another).
+  absl::StatusOr<ValidRequest> Validate(
+      const imagevariations::v1::GenerateVariationsRequest& request,
+      absl::string_view path = "") const;
+  // Also refuses previews, which this server does not offer.
+  absl::StatusOr<ValidRequest> Validate(
+      const imagevariations::v1::StreamVariationsRequest& request) const;
+  // A reply that holds all samples must fit into a client's receive limit, even at its worst.
+  absl::Status CheckReplySize(const ValidRequest&) const;
+
+  // For GetModel.
+  imagevariations::v1::Limits limits() const;
+  imagevariations::v1::GenerateVariationsRequest defaults() const;
+  const DecodeLimits& image_limits() const { return limits_.image; }
+
+  class Violations;
+
+ private:
+  ValidRequest FillIn(const imagevariations::v1::GenerateVariationsRequest&) const;
+  void CheckFields(const imagevariations::v1::GenerateVariationsRequest&,
+                   const ValidRequest& filled, Violations*) const;
+
+  RequestLimits limits_;
+  ModelInfo model_;
+  int min_size_;
+};
+
+}  // namespace image_variations
