@@ -156,14 +156,12 @@ absl::Status RunAttempt(pb::VariationService::Stub& stub,
   return CheckWhole(received, std::max(1, request.generation().sample_count()));
 }
 
-// False: cancelled meanwhile.
-bool SleepUnlessCancelled(const ConnectOptions& options, absl::Duration wait,
+void SleepUnlessCancelled(const ConnectOptions& options, absl::Duration wait,
                           const std::atomic<bool>* cancelled) {
   const absl::Time end = options.now() + wait;
   for (absl::Time now = options.now(); now < end && !IsSet(cancelled); now = options.now()) {
     options.sleep(std::min(end - now, kCancelPollInterval));
   }
-  return !IsSet(cancelled);
 }
 
 template <typename Response, typename Request, typename Stub>
@@ -209,6 +207,7 @@ absl::StatusOr<VariationResult> Client::Vary(VariationRequest request,
 
   absl::BitGen random;
   for (int attempt = 1;; ++attempt) {
+    if (IsSet(events.cancelled)) return absl::CancelledError("cancelled by the caller");
     Received received;
     const absl::Status status =
         RunAttempt(*connection_->variations, proto, deadline, events, received);
@@ -218,9 +217,7 @@ absl::StatusOr<VariationResult> Client::Vary(VariationRequest request,
                                       absl::Uniform(random, 0.0, 1.0));
     if (!wait) return status;
     if (events.on_retry) events.on_retry({status, *wait, attempt + 1});
-    if (!SleepUnlessCancelled(options, *wait, events.cancelled)) {
-      return absl::CancelledError("cancelled by the caller");
-    }
+    SleepUnlessCancelled(options, *wait, events.cancelled);
   }
 }
 

@@ -1,0 +1,82 @@
+#include "client/cli/explanation.h"
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "client/cli/progress_report.h"
+#include "client/error_details.h"
+
+namespace image_variations::client {
+namespace {
+
+// gRPC nests causes: "failed to connect to all addresses; last error: UNKNOWN: ...: Connection
+// refused".
+absl::string_view InnermostCause(absl::string_view message) {
+  const size_t colon = message.rfind(": ");
+  return colon == absl::string_view::npos ? message : message.substr(colon + 2);
+}
+
+std::string ExplainNoAnswer(absl::string_view message, const std::string& server) {
+  return absl::StrCat("no answer from ", server, " (", InnermostCause(message),
+                      "); is image-variations-server running there? --server or "
+                      "IMAGE_VARIATIONS_SERVER names another");
+}
+
+std::string ExplainBadRequest(absl::string_view message, const ErrorDetails& details) {
+  std::string text(message);
+  for (const FieldViolation& violation : details.field_violations) {
+    if (absl::StrContains(text, violation.description)) continue;
+    absl::StrAppend(&text, "\n  ", violation.field, ": ", violation.description);
+  }
+  if (details.reason == "INVALID_FIELD") {
+    absl::StrAppend(&text, " (`image-variations info` lists what the server accepts)");
+  }
+  return text;
+}
+
+std::string ExplainRefusal(absl::string_view message, const ErrorDetails& details) {
+  if (!details.retry_after) return absl::StrCat(message, " (refused by the server)");
+  return absl::StrCat(message, " (refused by the server; it may take the work in ",
+                      FormatClock(*details.retry_after), ", see --retries)");
+}
+
+}  // namespace
+
+std::string Explain(const absl::Status& status, const Arguments& arguments) {
+  const ErrorDetails details = DecodeErrorDetails(status);
+  const absl::string_view message = status.message();
+  switch (status.code()) {
+    case absl::StatusCode::kUnavailable:
+      if (details.reason.empty()) return ExplainNoAnswer(message, arguments.server);
+      return ExplainRefusal(message, details);
+    case absl::StatusCode::kResourceExhausted:
+      return ExplainRefusal(message, details);
+    case absl::StatusCode::kInvalidArgument:
+      return ExplainBadRequest(message, details);
+    case absl::StatusCode::kDeadlineExceeded:
+      return absl::StrCat("not done within ", absl::FormatDuration(arguments.timeout),
+                          "; give it more time (--timeout) or less to do");
+    case absl::StatusCode::kCancelled:
+      return "interrupted";
+    default:
+      return std::string(message);
+  }
+}
+
+ExitCode ExitCodeOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return kExitDone;
+    case absl::StatusCode::kCancelled:
+      return kExitInterrupted;
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kUnauthenticated:
+      return kExitServer;
+    default:
+      return kExitFailed;
+  }
+}
+
+}  // namespace image_variations::client
