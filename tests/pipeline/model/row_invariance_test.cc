@@ -1,0 +1,83 @@
+#include "pipeline/model/row_invariance.h"
+
+#include "ATen/TensorOperators.h"
+#include "ATen/ops/arange.h"
+#include "ATen/ops/equal.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace image_variations {
+namespace {
+
+using testing::ElementsAre;
+
+// Three rows of four numbers.
+at::Tensor ThreeRows() { return at::arange(12, at::kFloat).view({3, 4}); }
+
+// The same for a row wherever it stands.
+at::Tensor Double(at::TensorList inputs) { return inputs[0] * 2; }
+
+// Like a kernel that blocks by batch size: another result in company.
+at::Tensor DependsOnBatch(at::TensorList inputs) { return inputs[0] * inputs[0].size(0); }
+
+// Rows of each call of an operation.
+struct CallLog {
+  mutable std::vector<int64_t> rows;
+  at::Tensor operator()(at::TensorList inputs) const {
+    rows.push_back(inputs[0].size(0));
+    return Double(inputs);
+  }
+};
+
+TEST(RowInvariance, AnInvariantOperationRunsOnTheWholeBatchOnceTried) {
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  rows.Run({.kind = "double"}, ThreeRows(), Double);
+  CallLog log;
+  const at::Tensor result = rows.Run({.kind = "double"}, ThreeRows(), log);
+  EXPECT_THAT(log.rows, ElementsAre(3));
+  EXPECT_TRUE(at::equal(result, ThreeRows() * 2));
+}
+
+TEST(RowInvariance, AnOperationThatDependsOnItsBatchRunsRowByRow) {
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  EXPECT_TRUE(at::equal(rows.Run({.kind = "bad"}, ThreeRows(), DependsOnBatch), ThreeRows()));
+  EXPECT_EQ(rows.tried_and_split(), std::make_pair(1, 1));
+}
+
+TEST(RowInvariance, EveryNumberOfRowsIsTriedByItself) {
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  rows.Run({.kind = "double"}, ThreeRows(), Double);
+  rows.Run({.kind = "double"}, ThreeRows().narrow(0, 0, 2), Double);
+  EXPECT_EQ(rows.tried_and_split(), std::make_pair(2, 0));
+}
+
+TEST(RowInvariance, OneRowIsNotTried) {
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  rows.Run({.kind = "double"}, ThreeRows().narrow(0, 0, 1), Double);
+  EXPECT_EQ(rows.tried_and_split(), std::make_pair(0, 0));
+}
+
+TEST(RowInvariance, AnOperationThatFillsTheMachineIsNeverBatched) {
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  CallLog log;
+  rows.Run({.kind = "double", .multiplications_per_row = 1'000'000'000}, ThreeRows(), log);
+  EXPECT_THAT(log.rows, ElementsAre(1, 1, 1));
+}
+
+TEST(RowInvariance, RunAloneIsRowByRowAndKeepsTheOrder) {
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  CallLog log;
+  EXPECT_TRUE(at::equal(rows.RunAlone(ThreeRows(), log), ThreeRows() * 2));
+  EXPECT_THAT(log.rows, ElementsAre(1, 1, 1));
+}
+
+TEST(RowInvariance, WholeBatchesAreLeftWhole) {
+  RowInvariance rows(RowInvariance::Policy::kWholeBatches);
+  CallLog log;
+  rows.RunAlone(ThreeRows(), log);
+  rows.Run({.kind = "double", .multiplications_per_row = 1'000'000'000}, ThreeRows(), log);
+  EXPECT_THAT(log.rows, ElementsAre(3, 3));
+}
+
+}  // namespace
+}  // namespace image_variations

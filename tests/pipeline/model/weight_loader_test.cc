@@ -1,0 +1,151 @@
+#include "pipeline/model/weight_loader.h"
+
+#include <cmath>
+
+#include "ATen/ops/equal.h"
+#include "ATen/ops/full.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/temporary_folder.h"
+
+namespace image_variations {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+struct NamedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  float value = 1;
+};
+
+// A component whose tensors are float32, each filled with one value.
+class Component {
+ public:
+  explicit Component(const std::vector<NamedTensor>& tensors) {
+    std::string header = "{", data;
+    for (const NamedTensor& tensor : tensors) {
+      int64_t count = 1;
+      for (const int64_t side : tensor.shape) count *= side;
+      const size_t begin = data.size();
+      for (int64_t i = 0; i < count; ++i) {
+        data.append(reinterpret_cast<const char*>(&tensor.value), sizeof tensor.value);
+      }
+      absl::StrAppend(&header, header.size() > 1 ? "," : "", "\"", tensor.name,
+                      "\":{\"dtype\":\"F32\",\"shape\":[", absl::StrJoin(tensor.shape, ","),
+                      "],\"data_offsets\":[", begin, ",", data.size(), "]}");
+    }
+    absl::StrAppend(&header, "}");
+    header.resize((header.size() + 7) / 8 * 8, ' ');
+    const uint64_t length = header.size();
+    const std::string path = folder_.Write(
+        "weights.safetensors",
+        absl::StrCat(absl::string_view(reinterpret_cast<const char*>(&length), sizeof length),
+                     header, data));
+    weights.folder = "unet";
+    weights.files.push_back(SafetensorsFile::Open(path).value());
+  }
+
+  ComponentWeights weights;
+
+ private:
+  TemporaryFolder folder_;
+};
+
+TEST(WeightLoader, TakesATensorAsItIsInTheFile) {
+  const Component component({{"conv.bias", {3}, 0.5f}});
+  WeightLoader loader(component.weights, {});
+  EXPECT_TRUE(at::equal(loader.Take("conv.bias", {3}), at::full({3}, 0.5f)));
+  EXPECT_TRUE(std::move(loader).Finish().ok());
+}
+
+TEST(WeightLoader, LeavesATensorOfTheComputeTypeInTheMapping) {
+  const Component component({{"weight", {2, 2}}});
+  WeightLoader loader(component.weights, {});
+  EXPECT_EQ(loader.Take("weight", {2, 2}).const_data_ptr(),
+            component.weights.Find("weight")->bytes.data());
+}
+
+TEST(WeightLoader, TheMappingLivesAsLongAsItsTensors) {
+  at::Tensor weight;
+  {
+    const Component component({{"weight", {2, 2}, 7}});
+    weight = WeightLoader(component.weights, {}).Take("weight", {2, 2});
+  }
+  EXPECT_TRUE(at::equal(weight, at::full({2, 2}, 7.0f)));
+}
+
+TEST(WeightLoader, ConvertsToTheComputeType) {
+  const Component component({{"weight", {2}, 1.5f}});
+  WeightLoader loader(component.weights, {.dtype = at::kBFloat16});
+  EXPECT_TRUE(at::equal(loader.Take("weight", {2}), at::full({2}, 1.5f, at::kBFloat16)));
+}
+
+TEST(WeightLoader, TellsAllProblemsAndTheFileInOneMessage) {
+  const Component component({{"bad.weight", {2, 3}},
+                             {"good.weight", {2}},
+                             {"nan.weight", {2}, std::nanf("")},
+                             {"infinite.weight", {2}, INFINITY},
+                             {"unknown.weight", {2}}});
+  WeightLoader loader(component.weights, {});
+  loader.Take("bad.weight", {3, 2});
+  loader.Take("good.weight", {2});
+  loader.Take("nan.weight", {2});
+  loader.Take("infinite.weight", {2});
+  loader.Take("absent.weight", {2});
+  loader.Expect("absent.bias", {2});
+  const absl::Status status = std::move(loader).Finish();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(
+      std::string(status.message()),
+      AllOf(HasSubstr("unet ("), HasSubstr("weights.safetensors"),
+            HasSubstr("2 missing: absent.weight, absent.bias"),
+            HasSubstr("1 extra: unknown.weight"), HasSubstr("bad.weight is (2,3), needed (3,2)"),
+            HasSubstr("not finite: nan.weight, infinite.weight"), Not(HasSubstr("good.weight"))));
+}
+
+TEST(WeightLoader, NamesATensorThatOverflowsTheComputeType) {
+  const Component component({{"weight", {2}, 1e6f}});
+  WeightLoader loader(component.weights, {.dtype = at::kHalf});
+  loader.Take("weight", {2});
+  EXPECT_THAT(std::string(std::move(loader).Finish().message()), HasSubstr("not finite: weight"));
+}
+
+TEST(WeightLoader, ABadTensorReadsAsZerosSoThatLoadingGoesOn) {
+  const Component component({{"weight", {2, 3}}});
+  WeightLoader loader(component.weights, {});
+  EXPECT_TRUE(at::equal(loader.Take("weight", {5}), at::full({5}, 0.0f)));
+}
+
+TEST(WeightLoader, AcceptsAMatrixStoredAsA1x1Convolution) {
+  const Component component(
+      {{"stored_as_convolution", {2, 3, 1, 1}}, {"stored_as_matrix", {2, 3}}});
+  WeightLoader loader(component.weights, {});
+  EXPECT_EQ(loader.Take("stored_as_convolution", {2, 3}).sizes(), at::IntArrayRef({2, 3}));
+  EXPECT_EQ(loader.Take("stored_as_matrix", {2, 3, 1, 1}).sizes(), at::IntArrayRef({2, 3, 1, 1}));
+  EXPECT_TRUE(std::move(loader).Finish().ok());
+}
+
+TEST(WeightLoader, IgnoresPositionIdsAndIgnoredPrefixes) {
+  const Component component(
+      {{"vision_model.embeddings.position_ids", {1, 5}}, {"encoder.conv_in.bias", {4}}});
+  WeightLoader loader(component.weights, {});
+  loader.IgnorePrefix("encoder.");
+  EXPECT_TRUE(std::move(loader).Finish().ok());
+}
+
+TEST(WeightScope, WalksTheTreeOfNames) {
+  const Component component({{"down_blocks.0.resnets.1.conv1.bias", {4}}});
+  WeightLoader loader(component.weights, {});
+  const WeightScope conv = WeightScope(loader)["down_blocks"][0]["resnets"][1]["conv1"];
+  EXPECT_TRUE(conv.Has("bias"));
+  conv.Take("bias", {4});
+  EXPECT_TRUE(std::move(loader).Finish().ok());
+}
+
+}  // namespace
+}  // namespace image_variations
