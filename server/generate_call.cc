@@ -1,0 +1,291 @@
+#include "server/generate_call.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "pipeline/base/status_macros.h"
+#include "pipeline/image/codec.h"
+#include "server/generation_parameters.h"
+#include "server/proto_conversion.h"
+#include "server/rpc_status.h"
+
+namespace image_variations {
+namespace {
+
+namespace v1 = imagevariations::v1;
+
+constexpr absl::Duration kLineFullRetryDelay = absl::Seconds(1);
+
+// Whether a sample's status is about the whole request.
+bool StopsTheCall(const absl::Status& status) {
+  return absl::IsCancelled(status) || absl::IsDeadlineExceeded(status) ||
+         absl::IsUnavailable(status) || absl::IsResourceExhausted(status);
+}
+
+// The engine's reason to stop a request, as the API tells it.
+absl::Status DescribeStop(const absl::Status& why, int steps_done, int steps_total) {
+  if (absl::IsDeadlineExceeded(why)) return MakeDeadlinePassedError(steps_done, steps_total);
+  if (absl::IsUnavailable(why)) {
+    return MakeError(why.code(), reason::kDeviceFailed, why.message());
+  }
+  if (absl::IsResourceExhausted(why)) {
+    return WithRetryDelay(MakeError(why.code(), reason::kQueueFull, why.message()),
+                          kLineFullRetryDelay);
+  }
+  return MakeError(absl::StatusCode::kCancelled, reason::kCancelled, why.message());
+}
+
+// The engine's reason to fail one sample, as the API tells it.
+absl::Status DescribeFailure(int index, const absl::Status& why) {
+  ErrorMetadata metadata = {{"index", absl::StrCat(index)}};
+  const absl::optional<absl::Cord> stage = why.GetPayload(kNonFiniteStagePayload);
+  if (stage) metadata["stage"] = std::string(*stage);
+  return MakeError(why.code(), stage ? reason::kNonFiniteOutput : reason::kInternal, why.message(),
+                   metadata);
+}
+
+}  // namespace
+
+GenerateCall::GenerateCall(const CallContext& context, JobId id, const std::string& image,
+                           absl::Time deadline, GenerateReply& reply)
+    : context_(context),
+      id_(id),
+      image_(image),
+      deadline_(deadline),
+      reply_(reply),
+      begin_(context.clock.Now()) {
+  context_.metrics.OnRequestStarted();
+}
+
+void GenerateCall::Start(absl::StatusOr<ValidRequest> request) {
+  if (const absl::Status admitted = Admit(std::move(request)); !admitted.ok()) {
+    context_.metrics.OnRequestEnded(admitted, /*was_admitted=*/false);
+    reply_.OnEnd(admitted);
+    return;
+  }
+  v1::Admitted admitted;
+  *admitted.mutable_parameters() = parameters();
+  *admitted.mutable_predicted_start() = ToProto(ticket_.forecast().start);
+  *admitted.mutable_predicted_finish() = ToProto(ticket_.forecast().finish);
+  admitted.set_samples_ahead(ticket_.forecast().samples_ahead);
+  reply_.OnAdmitted(std::move(admitted), request_.validate_only ? 0 : request_.sample_count);
+  if (request_.validate_only) {
+    Finish(absl::OkStatus());
+    return;
+  }
+  context_.codecs.Run([self = shared_from_this()] { self->DecodeAndSubmit(); });
+}
+
+void GenerateCall::Cancel() {
+  {
+    absl::MutexLock lock(&mutex_);
+    is_cancelled_ = true;
+  }
+  context_.engine.Cancel(id_, WhyCancelled());
+}
+
+absl::Status GenerateCall::Admit(absl::StatusOr<ValidRequest> request) {
+  RETURN_IF_ERROR(request.status());
+  request_ = *std::move(request);
+  const RequestCost cost = CostOf(request_, static_cast<int64_t>(image_.size()),
+                                  context_.engine.status().step_cost, context_.max_rows);
+  ASSIGN_OR_RETURN(ticket_, context_.gate.Enter(cost, request_.priority, deadline_, begin_));
+  return absl::OkStatus();
+}
+
+// Codec thread.
+void GenerateCall::DecodeAndSubmit() {
+  if (is_cancelled()) {
+    Finish(DescribeStop(WhyCancelled(), 0, 0));
+    return;
+  }
+  absl::StatusOr<Job> job = MakeJob();
+  if (!job.ok()) {
+    Finish(job.status());
+    return;
+  }
+  open_parts_ = request_.sample_count + 1;
+  if (const absl::Status submitted = context_.engine.Submit(*std::move(job)); !submitted.ok()) {
+    Finish(DescribeStop(submitted, 0, 0));
+    return;
+  }
+  if (is_cancelled()) context_.engine.Cancel(id_, WhyCancelled());  // came before Submit
+}
+
+absl::StatusOr<Job> GenerateCall::MakeJob() {
+  const absl::Time begin = context_.clock.Now();
+  absl::StatusOr<Image> image = DecodeImage(image_, context_.validator.image_limits());
+  if (!image.ok()) return MakeImageError(image.status(), request_.field_path);
+  decode_time_ = context_.clock.Now() - begin;
+  context_.metrics.OnImageDecoded(decode_time_);
+  const int factor = context_.engine.model().latent_factor;
+  return Job{
+      .id = id_,
+      .source = std::make_shared<const Image>(*std::move(image)),
+      .preprocessing = request_.preprocessing,
+      .plan = request_.plan,
+      .sample_count = request_.sample_count,
+      .seed = request_.seed,
+      .guidance_scale = request_.guidance_scale,
+      .latent_width = request_.width / factor,
+      .latent_height = request_.height / factor,
+      .priority = request_.priority,
+      .deadline = deadline_,
+      .listener = shared_from_this(),
+  };
+}
+
+void GenerateCall::OnProgress(const JobProgress& news) {
+  steps_done_ = news.steps_done;
+  ticket_.ReportProgress(news.steps_done, news.steps_total);
+  v1::Progress progress;
+  progress.set_steps_done(news.steps_done);
+  progress.set_steps_total(news.steps_total);
+  *progress.mutable_predicted_remaining() = ToProto(news.predicted_remaining);
+  reply_.OnProgress(std::move(progress));
+}
+
+void GenerateCall::OnSample(int index, absl::StatusOr<SampleResult> result) {
+  if (!result.ok()) {
+    AnswerFailed(index, result.status());
+    EndPart();
+    return;
+  }
+  context_.codecs.Run([self = shared_from_this(), index, result = *std::move(result)] {
+    self->Encode(index, result);
+    self->EndPart();
+  });
+}
+
+void GenerateCall::OnDone(const JobMetrics& metrics) {
+  job_metrics_ = metrics;
+  EndPart();
+}
+
+// Codec thread.
+void GenerateCall::Encode(int index, const SampleResult& result) {
+  const uint64_t seed = request_.seed + static_cast<uint64_t>(index);
+  v1::Variation variation;
+  variation.set_index(index);
+  variation.set_seed(static_cast<int64_t>(seed));
+  if (result.image.blocked()) {
+    variation.set_outcome(v1::Variation::OUTCOME_FILTERED);
+    reply_.OnVariation(std::move(variation));
+    return;
+  }
+  EncodeOptions options{.format = request_.format, .jpeg_quality = request_.jpeg_quality};
+  if (!request_.omit_metadata) {
+    options.parameters = GenerationParametersText(request_, seed, context_.engine.model());
+  }
+  const absl::Time begin = context_.clock.Now();
+  absl::StatusOr<std::string> bytes = EncodeChecked(result.image, options);
+  const absl::Duration time = context_.clock.Now() - begin;
+  if (!bytes.ok()) {
+    AnswerFailed(index, bytes.status());
+    return;
+  }
+  context_.metrics.OnImageEncoded(time);
+  variation.set_outcome(v1::Variation::OUTCOME_GENERATED);
+  variation.set_mime_type(std::string(MimeType(request_.format)));
+  variation.set_image(*std::move(bytes));
+  variation.set_width(result.image.image().width);
+  variation.set_height(result.image.image().height);
+  variation.set_similarity(result.similarity);
+  reply_.OnVariation(std::move(variation));
+  absl::MutexLock lock(&mutex_);
+  encode_time_ += time;
+}
+
+void GenerateCall::AnswerFailed(int index, const absl::Status& why) {
+  if (StopsTheCall(why)) {
+    const int steps_total = request_.sample_count * static_cast<int>(request_.plan->steps.size());
+    absl::MutexLock lock(&mutex_);
+    if (stopped_.ok()) stopped_ = DescribeStop(why, steps_done_, steps_total);
+    return;
+  }
+  const absl::Status failure = DescribeFailure(index, why);
+  v1::Variation variation;
+  variation.set_index(index);
+  variation.set_seed(static_cast<int64_t>(request_.seed) + index);
+  variation.set_outcome(v1::Variation::OUTCOME_FAILED);
+  *variation.mutable_error() = ToRpcStatus(failure);
+  reply_.OnVariation(std::move(variation));
+  absl::MutexLock lock(&mutex_);
+  ++failed_samples_;
+  if (first_failure_.ok()) first_failure_ = failure;
+}
+
+// The last one answers.
+void GenerateCall::EndPart() {
+  if (--open_parts_ > 0) return;
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mutex_);
+    status = stopped_;
+    if (status.ok() && failed_samples_ == request_.sample_count) status = first_failure_;
+  }
+  if (status.ok()) {
+    context_.metrics.OnRequestServed(job_metrics_, ticket_.forecast().finish,
+                                     context_.clock.Now() - begin_);
+  }
+  Finish(status);
+}
+
+void GenerateCall::Finish(const absl::Status& status) {
+  context_.metrics.OnRequestEnded(status, /*was_admitted=*/true);
+  if (status.ok()) {
+    reply_.OnEnd(completed());
+  } else {
+    reply_.OnEnd(status);
+  }
+}
+
+bool GenerateCall::is_cancelled() const {
+  absl::MutexLock lock(&mutex_);
+  return is_cancelled_;
+}
+
+// gRPC cancels a call for its caller and for its deadline alike.
+absl::Status GenerateCall::WhyCancelled() const {
+  if (context_.clock.Now() >= deadline_) return absl::DeadlineExceededError("the deadline passed");
+  return absl::CancelledError("the caller cancelled");
+}
+
+v1::EffectiveParameters GenerateCall::parameters() const {
+  const ModelInfo& model = context_.engine.model();
+  v1::EffectiveParameters parameters;
+  parameters.set_request_id(request_.request_id);
+  parameters.set_seed(static_cast<int64_t>(request_.seed));
+  parameters.set_guidance_scale(request_.guidance_scale);
+  parameters.set_step_count(request_.sampler.num_inference_steps);
+  parameters.set_sampler(request_.sampler.name);
+  parameters.set_eta(static_cast<float>(request_.sampler.eta));
+  parameters.set_width(request_.width);
+  parameters.set_height(request_.height);
+  parameters.set_preprocessing(request_.preprocessing == Preprocessing::kClipProcessor
+                                   ? v1::PREPROCESSING_CLIP_PROCESSOR
+                                   : v1::PREPROCESSING_MODEL_CARD);
+  parameters.set_model_id(model.model_id);
+  parameters.set_fingerprint(model.fingerprint);
+  return parameters;
+}
+
+v1::Completed GenerateCall::completed() const {
+  v1::Completed completed;
+  *completed.mutable_parameters() = parameters();
+  v1::RequestMetrics& metrics = *completed.mutable_metrics();
+  *metrics.mutable_queue_time() = ToProto(job_metrics_.queue_time);
+  *metrics.mutable_decode_time() = ToProto(decode_time_);
+  *metrics.mutable_embed_time() = ToProto(job_metrics_.embed_time);
+  *metrics.mutable_denoise_time() = ToProto(job_metrics_.denoise_time);
+  *metrics.mutable_latents_decode_time() = ToProto(job_metrics_.latents_decode_time);
+  *metrics.mutable_safety_time() = ToProto(job_metrics_.safety_time);
+  *metrics.mutable_total_time() = ToProto(context_.clock.Now() - begin_);
+  metrics.set_unet_rows(job_metrics_.unet_rows);
+  metrics.set_mean_batch_rows(job_metrics_.mean_batch_rows);
+  absl::MutexLock lock(&mutex_);
+  *metrics.mutable_encode_time() = ToProto(encode_time_);
+  return completed;
+}
+
+}  // namespace image_variations

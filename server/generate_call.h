@@ -1,0 +1,100 @@
+// One request for variations on its way through the server: admit, decode, submit, hear the
+// samples, encode, answer. Shared by the unary and the streaming rpc.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "imagevariations/v1/image_variations.pb.h"
+#include "pipeline/base/clock.h"
+#include "pipeline/engine/engine.h"
+#include "pipeline/engine/job.h"
+#include "server/admission.h"
+#include "server/metrics.h"
+#include "server/request_validator.h"
+#include "server/worker_pool.h"
+
+namespace image_variations {
+
+// What calls work with; outlives them.
+struct CallContext {
+  const Clock& clock;
+  AdmissionGate& gate;
+  WorkerPool& codecs;
+  Metrics& metrics;
+  Engine& engine;
+  const RequestValidator& validator;
+  int max_rows;  // of one UNet call
+};
+
+// Where a call's news go. OnEnd comes once and last; what comes before may come from several
+// threads at a time, each index of OnVariation once.
+class GenerateReply {
+ public:
+  virtual ~GenerateReply() = default;
+  virtual void OnAdmitted(imagevariations::v1::Admitted, int sample_count) = 0;
+  virtual void OnProgress(imagevariations::v1::Progress) = 0;
+  virtual void OnVariation(imagevariations::v1::Variation) = 0;
+  virtual void OnEnd(absl::StatusOr<imagevariations::v1::Completed>) = 0;
+};
+
+// Owned by the rpc's reactor, and by the engine and the codec threads as long as they work for it.
+// Nothing that the rpc owns is touched after OnEnd.
+class GenerateCall final : public JobListener, public std::enable_shared_from_this<GenerateCall> {
+ public:
+  // `image` and `reply` live until reply.OnEnd. `id` is new to the engine.
+  GenerateCall(const CallContext&, JobId id, const std::string& image, absl::Time deadline,
+               GenerateReply& reply);
+
+  // gRPC thread; never blocks. Takes the validator's word.
+  void Start(absl::StatusOr<ValidRequest>);
+  // The caller is gone. Any thread, any time.
+  void Cancel() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Engine thread.
+  void OnProgress(const JobProgress&) override;
+  void OnSample(int index, absl::StatusOr<SampleResult>) override;
+  void OnDone(const JobMetrics&) override;
+
+ private:
+  absl::Status Admit(absl::StatusOr<ValidRequest>);
+  void DecodeAndSubmit();
+  absl::StatusOr<Job> MakeJob();
+  void Encode(int index, const SampleResult&);
+  void AnswerFailed(int index, const absl::Status& why);
+  void EndPart();
+  void Finish(const absl::Status&);
+
+  bool is_cancelled() const ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status WhyCancelled() const;
+  imagevariations::v1::EffectiveParameters parameters() const;
+  imagevariations::v1::Completed completed() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const CallContext context_;
+  const JobId id_;
+  const std::string& image_;
+  const absl::Time deadline_;
+  GenerateReply& reply_;
+  const absl::Time begin_;
+  ValidRequest request_;    // constant once admitted
+  AdmissionTicket ticket_;  // from admission on
+  absl::Duration decode_time_;
+  JobMetrics job_metrics_;           // written before the last EndPart
+  std::atomic<int> steps_done_ = 0;  // over all samples
+  std::atomic<int> open_parts_ = 0;  // samples to answer, and OnDone
+
+  mutable absl::Mutex mutex_;
+  bool is_cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Duration encode_time_ ABSL_GUARDED_BY(mutex_);
+  int failed_samples_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Status first_failure_ ABSL_GUARDED_BY(mutex_);  // of a sample alone
+  absl::Status stopped_ ABSL_GUARDED_BY(mutex_);        // why the whole call ended early
+};
+
+}  // namespace image_variations

@@ -1,0 +1,126 @@
+#include "server/lifecycle.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "imagevariations/v1/image_variations.grpc.pb.h"
+#include "pipeline/base/log.h"
+#include "server/rpc_status.h"
+
+namespace image_variations {
+namespace {
+
+constexpr absl::Duration kDrainingRetryDelay = absl::Seconds(1);  // another replica takes it
+
+sigset_t StopSignalSet() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  return set;
+}
+
+}  // namespace
+
+void Lifecycle::AttachHealth(grpc::HealthCheckServiceInterface& health) {
+  {
+    absl::MutexLock lock(&mutex_);
+    health_ = &health;
+  }
+  SetHealth(false);
+}
+
+void Lifecycle::Serve() {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (state_ != ServerState::kStarting) return;
+    state_ = ServerState::kServing;
+  }
+  gate_.Open();
+  SetHealth(true);
+  Log(Severity::kInfo, "serving");
+}
+
+void Lifecycle::RequestStop() {
+  SetHealth(false);
+  absl::MutexLock lock(&mutex_);
+  stop_requested_ = true;
+}
+
+absl::Status Lifecycle::WaitForStop() {
+  const auto is_over = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    return stop_requested_ || !device_.ok();
+  };
+  absl::MutexLock lock(&mutex_, absl::Condition(&is_over));
+  return device_;
+}
+
+bool Lifecycle::Drain(const DrainOptions& options) {
+  SetHealth(false);
+  if (state() == ServerState::kServing) {
+    Log(Severity::kInfo, "draining", {{"requests", gate_.requests()}});
+    absl::SleepFor(options.delay);
+    gate_.Close(WithRetryDelay(
+        MakeError(absl::StatusCode::kUnavailable, reason::kDraining, "the server is shutting down"),
+        kDrainingRetryDelay));
+    absl::MutexLock lock(&mutex_);
+    state_ = ServerState::kDraining;
+  }
+  const bool drained = gate_.WaitUntilEmpty(options.timeout);
+  if (!drained) Log(Severity::kWarning, "requests cut off", {{"requests", gate_.requests()}});
+  return drained;
+}
+
+ServerState Lifecycle::state() const {
+  absl::MutexLock lock(&mutex_);
+  return state_;
+}
+
+void Lifecycle::OnDeviceLost(const absl::Status& why) {
+  gate_.Close(MakeError(absl::StatusCode::kUnavailable, reason::kDeviceFailed,
+                        absl::StrCat("the device is lost: ", why.message())));
+  SetHealth(false);
+  Log(Severity::kError, "device lost", {{"why", why.message()}});
+  observer_.OnDeviceLost(why);
+  absl::MutexLock lock(&mutex_);
+  state_ = ServerState::kFailed;
+  device_ = why;
+}
+
+void Lifecycle::SetHealth(bool serving) {
+  grpc::HealthCheckServiceInterface* health = nullptr;
+  {
+    absl::MutexLock lock(&mutex_);
+    health = health_;
+  }
+  if (health == nullptr) return;
+  health->SetServingStatus("", serving);
+  health->SetServingStatus(imagevariations::v1::VariationService::service_full_name(), serving);
+}
+
+StopSignals::StopSignals(std::function<void()> on_stop) {
+  const sigset_t signals = StopSignalSet();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  thread_ = std::thread([this, signals, on_stop = std::move(on_stop)] {
+    for (bool is_first = true;; is_first = false) {
+      int signal = 0;
+      sigwait(&signals, &signal);
+      if (closing_) return;
+      if (!is_first) _exit(128 + signal);
+      on_stop();
+    }
+  });
+}
+
+StopSignals::~StopSignals() {
+  closing_ = true;
+  pthread_kill(thread_.native_handle(), SIGTERM);  // ends its sigwait
+  thread_.join();
+}
+
+}  // namespace image_variations

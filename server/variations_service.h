@@ -1,0 +1,57 @@
+// VariationService on gRPC's callback API: binds rpcs to GenerateCall and tells about the server.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "imagevariations/v1/image_variations.grpc.pb.h"
+#include "pipeline/base/clock.h"
+#include "pipeline/engine/engine.h"
+#include "server/admission.h"
+#include "server/generate_call.h"
+#include "server/lifecycle.h"
+#include "server/metrics.h"
+#include "server/request_validator.h"
+#include "server/worker_pool.h"
+
+namespace image_variations {
+
+// Thread-safe. What it is made of must outlive it, and it the gRPC server.
+class VariationsService final : public imagevariations::v1::VariationService::CallbackService {
+ public:
+  VariationsService(RequestLimits, EngineOptions, const Clock&, const Lifecycle&, AdmissionGate&,
+                    WorkerPool& codecs, Metrics&);
+
+  // From now on requests reach the engine; until then they are refused as the gate says. Once.
+  void Serve(Engine&);
+
+  grpc::ServerUnaryReactor* GenerateVariations(
+      grpc::CallbackServerContext*, const imagevariations::v1::GenerateVariationsRequest*,
+      imagevariations::v1::GenerateVariationsResponse*) override;
+  grpc::ServerWriteReactor<imagevariations::v1::StreamVariationsResponse>* StreamVariations(
+      grpc::CallbackServerContext*, const imagevariations::v1::StreamVariationsRequest*) override;
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext*,
+                                     const imagevariations::v1::GetModelRequest*,
+                                     imagevariations::v1::GetModelResponse*) override;
+  grpc::ServerUnaryReactor* GetServerStatus(grpc::CallbackServerContext*,
+                                            const imagevariations::v1::GetServerStatusRequest*,
+                                            imagevariations::v1::GetServerStatusResponse*) override;
+
+ private:
+  std::shared_ptr<GenerateCall> NewCall(const CallContext&, const std::string& image,
+                                        const grpc::CallbackServerContext&, GenerateReply&);
+
+  const RequestLimits limits_;
+  const EngineOptions engine_options_;
+  const Clock& clock_;
+  const Lifecycle& lifecycle_;
+  AdmissionGate& gate_;
+  WorkerPool& codecs_;
+  Metrics& metrics_;
+  std::unique_ptr<const RequestValidator> validator_;  // these two exist once the model is loaded,
+  std::unique_ptr<const CallContext> calls_;           // and are found through serving_
+  std::atomic<const CallContext*> serving_ = nullptr;
+  std::atomic<uint64_t> last_job_ = 0;
+};
+
+}  // namespace image_variations

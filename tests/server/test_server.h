@@ -1,0 +1,66 @@
+// The whole server in this process: real gRPC on a free port, real engine and its thread, with
+// FakeModelRunner for the networks.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/time/time.h"
+#include "imagevariations/v1/image_variations.grpc.pb.h"
+#include "pipeline/base/clock.h"
+#include "server/admission.h"
+#include "server/engine_thread.h"
+#include "server/lifecycle.h"
+#include "server/listener.h"
+#include "server/metrics.h"
+#include "server/variations_service.h"
+#include "server/worker_pool.h"
+#include "tests/support/fake_model_runner.h"
+
+namespace image_variations {
+
+struct TestServerOptions {
+  RequestLimits limits = {};
+  EngineOptions engine = {};
+  AdmissionOptions admission = {};
+  const Clock* clock = nullptr;                              // nullptr: the real one
+  std::function<void(FakeModelRunner&)> set_up_runner = {};  // on the engine thread, before warm-up
+};
+
+class TestServer {
+ public:
+  using Stub = imagevariations::v1::VariationService::Stub;
+
+  // Serves when it returns, unless `serves` is false: then it stays as a server that still loads.
+  explicit TestServer(TestServerOptions options = {}, bool serves = true);
+  ~TestServer();
+
+  Stub& stub() { return *stub_; }
+  const std::shared_ptr<grpc::Channel>& channel() { return channel_; }
+  AdmissionGate& gate() { return gate_; }
+  Lifecycle& lifecycle() { return lifecycle_; }
+  Metrics& metrics() { return metrics_; }
+  Engine& engine() { return *engine_thread_.WaitUntilWarm().value(); }
+
+  // "SERVING" or "NOT_SERVING", as grpc.health.v1 says of `service`.
+  std::string Health(const std::string& service = "");
+
+ private:
+  const RealClock real_clock_;
+  const Clock& clock_;
+  Metrics metrics_;
+  AdmissionGate gate_;
+  Lifecycle lifecycle_;
+  WorkerPool codecs_;
+  EngineThread engine_thread_;
+  VariationsService service_;
+  std::unique_ptr<Listener> listener_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<Stub> stub_;
+};
+
+// Until `condition` holds; false when it still does not after a long time.
+bool Eventually(const std::function<bool()>& condition);
+
+}  // namespace image_variations

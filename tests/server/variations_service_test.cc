@@ -1,0 +1,587 @@
+#include "server/variations_service.h"
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "gmock/gmock.h"
+#include "grpcpp/client_context.h"
+#include "gtest/gtest.h"
+#include "prometheus/text_serializer.h"
+#include "tests/pipeline/image/test_pictures.h"
+#include "tests/server/error_details.h"
+#include "tests/server/test_server.h"
+#include "tests/support/simulated_clock.h"
+
+namespace image_variations {
+namespace {
+
+namespace v1 = imagevariations::v1;
+using ::testing::Contains;
+using ::testing::Each;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Key;
+using ::testing::Pair;
+
+std::string Png(int shade = 100) {
+  return EncodeImage({8, 8, std::vector<uint8_t>(3 * 8 * 8, static_cast<uint8_t>(shade))}, {})
+      .value();
+}
+
+v1::GenerateVariationsRequest Request(int samples = 1, int steps = 4) {
+  v1::GenerateVariationsRequest request;
+  request.set_image(Png());
+  request.set_sample_count(samples);
+  request.set_step_count(steps);
+  request.set_sampler("ddim");
+  request.set_seed(10);
+  return request;
+}
+
+struct Reply {
+  grpc::Status status;
+  v1::GenerateVariationsResponse response;
+
+  ErrorDetails details() const { return DetailsOf(status); }
+};
+
+Reply Generate(TestServer& server, const v1::GenerateVariationsRequest& request,
+               absl::Time deadline = absl::InfiniteFuture()) {
+  grpc::ClientContext context;
+  if (deadline != absl::InfiniteFuture()) context.set_deadline(absl::ToChronoTime(deadline));
+  Reply reply;
+  reply.status = server.stub().GenerateVariations(&context, request, &reply.response);
+  return reply;
+}
+
+struct Stream {
+  grpc::Status status;
+  std::vector<v1::StreamVariationsResponse> events;
+};
+
+Stream Listen(TestServer& server, const v1::GenerateVariationsRequest& request,
+              bool progress = false) {
+  v1::StreamVariationsRequest stream_request;
+  *stream_request.mutable_generation() = request;
+  stream_request.set_progress(progress);
+  grpc::ClientContext context;
+  const auto reader = server.stub().StreamVariations(&context, stream_request);
+  Stream stream;
+  v1::StreamVariationsResponse event;
+  while (reader->Read(&event)) stream.events.push_back(event);
+  stream.status = reader->Finish();
+  return stream;
+}
+
+// Nothing of any request is left: not in the gate, not in the engine.
+void ExpectIdle(TestServer& server) {
+  EXPECT_TRUE(server.gate().WaitUntilEmpty(absl::Seconds(30)));
+  EXPECT_TRUE(Eventually([&] {
+    const EngineStatus status = server.engine().status();
+    return status.samples_running == 0 && status.samples_waiting == 0;
+  }));
+}
+
+TEST(GenerateVariations, AnswersEverySampleByIndexWithItsSeed) {
+  TestServer server;
+  const Reply reply = Generate(server, Request(/*samples=*/3));
+  ASSERT_TRUE(reply.status.ok()) << reply.status.error_message();
+  ASSERT_EQ(reply.response.variations_size(), 3);
+  for (int i = 0; i < 3; ++i) {
+    const v1::Variation& variation = reply.response.variations(i);
+    EXPECT_EQ(variation.index(), i);
+    EXPECT_EQ(variation.seed(), 10 + i);
+    EXPECT_EQ(variation.outcome(), v1::Variation::OUTCOME_GENERATED);
+    EXPECT_EQ(variation.mime_type(), "image/png");
+    EXPECT_TRUE(variation.has_similarity());
+    EXPECT_EQ(DecodeImage(variation.image(), {})->width, 64);
+  }
+  ExpectIdle(server);
+}
+
+TEST(GenerateVariations, TellsEffectiveParametersAndMetrics) {
+  TestServer server;
+  v1::GenerateVariationsRequest request = Request(/*samples=*/2, /*steps=*/5);
+  request.set_request_id("123e4567-e89b-12d3-a456-426614174000");
+  const Reply reply = Generate(server, request);
+  const v1::EffectiveParameters& parameters = reply.response.parameters();
+  EXPECT_EQ(parameters.request_id(), "123e4567-e89b-12d3-a456-426614174000");
+  EXPECT_EQ(parameters.seed(), 10);
+  EXPECT_EQ(parameters.guidance_scale(), 3);
+  EXPECT_EQ(parameters.step_count(), 5);
+  EXPECT_EQ(parameters.sampler(), "ddim");
+  EXPECT_EQ(parameters.width(), 64);
+  EXPECT_EQ(parameters.preprocessing(), v1::PREPROCESSING_MODEL_CARD);
+  EXPECT_EQ(parameters.model_id(), FakeModelRunner::DefaultInfo().model_id);
+  EXPECT_EQ(reply.response.metrics().unet_rows(), 2 * 5 * 2);
+  EXPECT_TRUE(reply.response.metrics().has_total_time());
+  EXPECT_TRUE(reply.response.metrics().has_encode_time());
+}
+
+TEST(GenerateVariations, SeedOfOneSampleAloneGivesItsBytesAgain) {
+  TestServer server;
+  const Reply three = Generate(server, Request(/*samples=*/3));
+  v1::GenerateVariationsRequest request = Request(/*samples=*/1);
+  request.set_seed(three.response.variations(2).seed());
+  const Reply one = Generate(server, request);
+  EXPECT_EQ(one.response.variations(0).image(), three.response.variations(2).image());
+}
+
+TEST(GenerateVariations, MetadataSaysHowThePictureWasMadeUnlessOmitted) {
+  TestServer server;
+  v1::GenerateVariationsRequest request = Request();
+  EXPECT_THAT(Generate(server, request).response.variations(0).image(),
+              HasSubstr("Steps: 4, Sampler: DDIM, CFG scale: 3, Seed: 10, Size: 64x64"));
+  request.mutable_output()->set_omit_metadata(true);
+  EXPECT_THAT(Generate(server, request).response.variations(0).image(),
+              ::testing::Not(HasSubstr("Steps")));
+}
+
+TEST(GenerateVariations, JpegIsMadeWhenAskedFor) {
+  TestServer server;
+  v1::GenerateVariationsRequest request = Request();
+  request.mutable_output()->set_mime_type("image/jpeg");
+  const Reply reply = Generate(server, request);
+  EXPECT_EQ(reply.response.variations(0).mime_type(), "image/jpeg");
+  EXPECT_EQ(reply.response.variations(0).image().substr(0, 2), "\xff\xd8");
+}
+
+TEST(GenerateVariations, ValidateOnlyChecksAndDoesNothing) {
+  TestServer server;
+  v1::GenerateVariationsRequest request = Request();
+  request.set_validate_only(true);
+  const Reply reply = Generate(server, request);
+  EXPECT_TRUE(reply.status.ok());
+  EXPECT_EQ(reply.response.variations_size(), 0);
+  EXPECT_EQ(reply.response.parameters().step_count(), 4);
+  EXPECT_EQ(reply.response.metrics().unet_rows(), 0);
+}
+
+TEST(GenerateVariations, UnsafePictureIsFilteredAndTheCallSucceeds) {
+  TestServer server({.set_up_runner = [](FakeModelRunner& runner) { runner.seeds_unsafe = {11}; }});
+  const Reply reply = Generate(server, Request(/*samples=*/2));
+  ASSERT_TRUE(reply.status.ok());
+  EXPECT_EQ(reply.response.variations(0).outcome(), v1::Variation::OUTCOME_GENERATED);
+  EXPECT_EQ(reply.response.variations(1).outcome(), v1::Variation::OUTCOME_FILTERED);
+  EXPECT_EQ(reply.response.variations(1).image(), "");
+}
+
+TEST(GenerateVariations, OneSampleThatIsNotFiniteFailsAlone) {
+  TestServer server(
+      {.set_up_runner = [](FakeModelRunner& runner) { runner.seeds_not_finite = {11}; }});
+  const Reply reply = Generate(server, Request(/*samples=*/3));
+  ASSERT_TRUE(reply.status.ok());
+  EXPECT_EQ(reply.response.variations(0).outcome(), v1::Variation::OUTCOME_GENERATED);
+  EXPECT_EQ(reply.response.variations(2).outcome(), v1::Variation::OUTCOME_GENERATED);
+  const v1::Variation& failed = reply.response.variations(1);
+  EXPECT_EQ(failed.outcome(), v1::Variation::OUTCOME_FAILED);
+  EXPECT_EQ(failed.error().code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(DetailsOf(failed.error()).reason, "NON_FINITE_OUTPUT");
+  EXPECT_THAT(DetailsOf(failed.error()).metadata,
+              ElementsAre(Pair("index", "1"), Pair("stage", "denoise")));
+}
+
+TEST(GenerateVariations, CallFailsWhenAllSamplesFail) {
+  TestServer server({.set_up_runner = [](FakeModelRunner& runner) {
+    runner.seeds_not_finite = {10, 11};
+  }});
+  const Reply reply = Generate(server, Request(/*samples=*/2));
+  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(reply.details().reason, "NON_FINITE_OUTPUT");
+  ExpectIdle(server);
+}
+
+TEST(GenerateVariations, BadInputGetsStatusReasonAndFieldAndLeavesNothing) {
+  TestServer server;
+  const std::string png = Png();
+  const std::string huge =
+      png.substr(0, 8) +
+      MakePngChunk("IHDR", absl::string_view("\0\0\xc3\x50\0\0\xc3\x50\x08\x02\0\0\0", 13)) +
+      MakePngChunk("IEND", "");
+  const struct {
+    std::string what;
+    std::string image;
+    absl::string_view reason;
+  } pictures[] = {
+      {"empty", "", "INVALID_FIELD"},
+      {"not an image", "hello", "IMAGE_UNDECODABLE"},
+      {"truncated png", png.substr(0, png.size() - 20), "IMAGE_UNDECODABLE"},
+      {"50,000 x 50,000", huge, "IMAGE_TOO_LARGE"},
+      {"truncated header", png.substr(0, 20), "IMAGE_UNDECODABLE"},
+  };
+  for (const auto& [what, image, reason] : pictures) {
+    v1::GenerateVariationsRequest request = Request();
+    request.set_image(image);
+    const Reply reply = Generate(server, request);
+    EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << what;
+    EXPECT_EQ(reply.details().reason, reason) << what;
+    EXPECT_THAT(reply.details().fields, ElementsAre("image")) << what;
+    const Stream stream = Listen(server, request);
+    EXPECT_THAT(DetailsOf(stream.status).fields, ElementsAre("generation.image")) << what;
+  }
+  EXPECT_THAT(Generate(server, Request(/*samples=*/-1)).details().fields,
+              ElementsAre("sample_count"));
+  ExpectIdle(server);
+}
+
+TEST(GenerateVariations, ReplyThatCouldBeTooLargeIsRefusedBeforeAnyWork) {
+  TestServer server({.limits = {.max_unary_reply_bytes = 20'000}});
+  EXPECT_TRUE(Generate(server, Request(/*samples=*/1)).status.ok());
+  const Reply refused = Generate(server, Request(/*samples=*/2));
+  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(refused.details().reason, "INVALID_FIELD");
+  EXPECT_THAT(refused.status.error_message(), HasSubstr("call StreamVariations"));
+  EXPECT_TRUE(Listen(server, Request(/*samples=*/2)).status.ok());
+}
+
+TEST(StreamVariations, BeginsWithAdmittedAndEndsWithCompleted) {
+  TestServer server;
+  const Stream stream = Listen(server, Request(/*samples=*/2), /*progress=*/true);
+  ASSERT_TRUE(stream.status.ok()) << stream.status.error_message();
+  ASSERT_GE(stream.events.size(), 4u);
+  EXPECT_TRUE(stream.events.front().has_admitted());
+  EXPECT_EQ(stream.events.front().admitted().parameters().seed(), 10);
+  EXPECT_TRUE(stream.events.back().has_completed());
+  EXPECT_EQ(stream.events.back().completed().metrics().unet_rows(), 2 * 4 * 2);
+  int variations = 0;
+  int last_step = 0;
+  for (const auto& event : stream.events) {
+    variations += event.has_variation();
+    if (!event.has_progress()) continue;
+    EXPECT_GE(event.progress().steps_done(), last_step);
+    EXPECT_EQ(event.progress().steps_total(), 2 * 4);
+    last_step = event.progress().steps_done();
+  }
+  EXPECT_EQ(variations, 2);
+  ExpectIdle(server);
+}
+
+TEST(StreamVariations, HasNoProgressUnlessAskedFor) {
+  TestServer server;
+  for (const auto& event : Listen(server, Request(/*samples=*/2)).events) {
+    EXPECT_FALSE(event.has_progress());
+  }
+}
+
+TEST(StreamVariations, ReaderThatComesLateMissesOnlyProgress) {
+  TestServer server({.limits = {.max_sample_count = 64}});
+  v1::StreamVariationsRequest request;
+  *request.mutable_generation() = Request(/*samples=*/64, /*steps=*/50);
+  request.set_progress(true);
+  grpc::ClientContext context;
+  const auto reader = server.stub().StreamVariations(&context, request);
+  ASSERT_TRUE(Eventually([&] {  // the engine is done before the first read
+    const EngineStatus status = server.engine().status();
+    return server.gate().requests() == 1 && status.samples_running + status.samples_waiting == 0;
+  }));
+  v1::StreamVariationsResponse event;
+  int variations = 0;
+  while (reader->Read(&event)) variations += event.has_variation();
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(variations, 64);
+  EXPECT_TRUE(event.has_completed());
+  ExpectIdle(server);
+}
+
+TEST(StreamVariations, PreviewIsRefusedByName) {
+  TestServer server;
+  v1::StreamVariationsRequest request;
+  *request.mutable_generation() = Request();
+  request.mutable_preview()->set_interval_steps(1);
+  grpc::ClientContext context;
+  const grpc::Status status = server.stub().StreamVariations(&context, request)->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(DetailsOf(status).fields, ElementsAre("preview"));
+}
+
+// Far more steps than can run before a cancellation arrives.
+constexpr int kManySamples = 500;
+constexpr int kManySteps = 900;
+
+TestServerOptions ForManySteps(std::atomic<int>* steps) {
+  return {.limits = {.max_sample_count = kManySamples, .max_step_count = kManySteps},
+          .engine = {.batcher = {.max_rows = 2}},
+          .admission = {.max_unet_rows_ahead = int64_t{1} << 40},
+          .set_up_runner = [steps](FakeModelRunner& runner) {
+            runner.on_call = [steps](absl::string_view verb, int) { *steps += verb == "Denoise"; };
+          }};
+}
+
+TEST(StreamVariations, CancelledCallFreesItsSlotsAtTheNextStep) {
+  std::atomic<int> steps = 0;
+  TestServer server(ForManySteps(&steps));
+  v1::StreamVariationsRequest request;
+  *request.mutable_generation() = Request(kManySamples, kManySteps);
+  request.set_progress(true);
+  grpc::ClientContext context;
+  const auto reader = server.stub().StreamVariations(&context, request);
+  v1::StreamVariationsResponse event;
+  while (reader->Read(&event) && !event.has_progress()) {
+  }
+  ASSERT_TRUE(event.has_progress());
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  ExpectIdle(server);
+  EXPECT_LT(steps, kManySamples * kManySteps);
+}
+
+TEST(GenerateVariations, CallOfAClientThatLeftIsStopped) {
+  std::atomic<int> steps = 0;
+  TestServerOptions options = ForManySteps(&steps);
+  options.limits.max_unary_reply_bytes = int64_t{1} << 30;
+  TestServer server(options);
+  grpc::ClientContext context;
+  grpc::Status status;
+  std::thread client([&] {
+    v1::GenerateVariationsResponse response;
+    status =
+        server.stub().GenerateVariations(&context, Request(kManySamples, kManySteps), &response);
+  });
+  EXPECT_TRUE(Eventually([&] { return server.engine().status().samples_running > 0; }));
+  context.TryCancel();
+  client.join();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED);
+  ExpectIdle(server);
+  EXPECT_LT(steps, kManySamples * kManySteps);
+}
+
+// A server whose every UNet call after the warm-up takes `step_time` of simulated time.
+struct SlowSteps {
+  SimulatedClock clock{absl::Now()};
+  std::atomic<bool> is_slow = false;
+
+  TestServerOptions Options(absl::Duration step_time) {
+    return {.clock = &clock, .set_up_runner = [this, step_time](FakeModelRunner& runner) {
+              runner.on_call = [this, step_time](absl::string_view verb, int) {
+                if (is_slow && verb == "Denoise") clock.Advance(step_time);
+              };
+            }};
+  }
+};
+
+TEST(GenerateVariations, DeadlineMidWayStopsTheSamplesAndTellsHowFarTheyCame) {
+  SlowSteps slow;
+  TestServer server(slow.Options(absl::Seconds(400)));
+  slow.is_slow = true;
+  const Reply reply = Generate(server, Request(/*samples=*/1, /*steps=*/10),
+                               slow.clock.Now() + absl::Seconds(1000));
+  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(reply.details().reason, "DEADLINE_PASSED");
+  EXPECT_THAT(reply.details().metadata,
+              ElementsAre(Pair("steps_done", "3"), Pair("steps_total", "10")));
+  ExpectIdle(server);
+}
+
+TEST(GenerateVariations, DeadlineThatHasPassedIsToldBeforeAnyWork) {
+  SlowSteps slow;
+  TestServer server(slow.Options(absl::ZeroDuration()));
+  const absl::Time deadline = slow.clock.Now() + absl::Seconds(1000);
+  slow.clock.Advance(absl::Seconds(1001));
+  const Reply reply = Generate(server, Request(), deadline);
+  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(reply.details().reason, "DEADLINE_PASSED");
+}
+
+TEST(GenerateVariations, DeadlineThatCannotBeMetIsRefusedByTheMeasuredStepCost) {
+  SlowSteps slow;
+  slow.is_slow = true;  // already in the warm-up
+  TestServer server(slow.Options(absl::Seconds(100)));
+  const absl::Time deadline = slow.clock.Now() + absl::Seconds(900);
+  const Reply refused = Generate(server, Request(/*samples=*/1, /*steps=*/20), deadline);
+  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(refused.details().reason, "DEADLINE_UNREACHABLE");
+  EXPECT_THAT(refused.details().metadata, Contains(Key("predicted")));
+  EXPECT_EQ(refused.details().retry_delay, std::nullopt);
+}
+
+// Holds the engine in its first UNet call after the warm-up.
+struct HeldEngine {
+  absl::Notification is_held, release;
+  std::atomic<bool> is_armed = false;
+
+  TestServerOptions Options() {
+    return {.set_up_runner = [this](FakeModelRunner& runner) {
+      runner.on_call = [this](absl::string_view verb, int) {
+        if (verb != "Denoise" || !is_armed.exchange(false)) return;
+        is_held.Notify();
+        release.WaitForNotification();
+      };
+    }};
+  }
+};
+
+TEST(GenerateVariations, FullLineIsRefusedWithRetryInfo) {
+  HeldEngine held;
+  TestServerOptions options = held.Options();
+  options.admission.max_requests = 1;
+  TestServer server(options);
+  held.is_armed = true;
+  std::thread first([&] { EXPECT_TRUE(Generate(server, Request()).status.ok()); });
+  held.is_held.WaitForNotification();
+  const Reply refused = Generate(server, Request());
+  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(refused.details().reason, "QUEUE_FULL");
+  EXPECT_NE(refused.details().retry_delay, std::nullopt);
+  held.release.Notify();
+  first.join();
+}
+
+TEST(Lifecycle, DrainRefusesNewRequestsAndLetsRunningOnesFinish) {
+  HeldEngine held;
+  TestServer server(held.Options());
+  EXPECT_EQ(server.Health(), "SERVING");
+  EXPECT_EQ(server.Health("imagevariations.v1.VariationService"), "SERVING");
+  held.is_armed = true;
+  std::thread running([&] { EXPECT_TRUE(Generate(server, Request()).status.ok()); });
+  held.is_held.WaitForNotification();
+  server.lifecycle().RequestStop();
+  EXPECT_TRUE(server.lifecycle().WaitForStop().ok());
+  EXPECT_EQ(server.Health(), "NOT_SERVING");
+  std::thread drain([&] { EXPECT_TRUE(server.lifecycle().Drain({})); });
+  ASSERT_TRUE(Eventually([&] { return server.lifecycle().state() == ServerState::kDraining; }));
+
+  const Reply refused = Generate(server, Request());
+  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(refused.details().reason, "DRAINING");
+  EXPECT_NE(refused.details().retry_delay, std::nullopt);
+  held.release.Notify();
+  running.join();
+  drain.join();
+}
+
+TEST(Lifecycle, DrainGivesUpAfterItsTimeout) {
+  HeldEngine held;
+  TestServer server(held.Options());
+  held.is_armed = true;
+  std::thread running([&] { Generate(server, Request()); });
+  held.is_held.WaitForNotification();
+  EXPECT_FALSE(server.lifecycle().Drain({.timeout = absl::ZeroDuration()}));
+  held.release.Notify();
+  running.join();
+}
+
+TEST(Lifecycle, LostDeviceAnswersUnavailableAndEndsTheServer) {
+  std::atomic<bool> is_lost = false;
+  TestServer server({.set_up_runner = [&is_lost](FakeModelRunner& runner) {
+    runner.fault = [&is_lost](absl::string_view verb, int) {
+      return is_lost && verb == "Denoise" ? absl::DataLossError("error 719") : absl::OkStatus();
+    };
+  }});
+  is_lost = true;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    const Reply reply = Generate(server, Request());
+    EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_EQ(reply.details().reason, "DEVICE_FAILED");
+  }
+  EXPECT_EQ(server.lifecycle().WaitForStop().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(server.Health(), "NOT_SERVING");
+  grpc::ClientContext context;
+  v1::GetServerStatusResponse status;
+  EXPECT_TRUE(server.stub().GetServerStatus(&context, {}, &status).ok());
+  EXPECT_EQ(status.state(), v1::GetServerStatusResponse::STATE_FAILED);
+  ExpectIdle(server);
+}
+
+TEST(Lifecycle, StartingServerSaysSo) {
+  TestServer server({}, /*serves=*/false);
+  EXPECT_EQ(server.Health(), "NOT_SERVING");
+  const Reply refused = Generate(server, Request());
+  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(refused.details().reason, "STARTING");
+  EXPECT_EQ(DetailsOf(Listen(server, Request()).status).reason, "STARTING");
+  grpc::ClientContext context;
+  v1::GetServerStatusResponse status;
+  EXPECT_TRUE(server.stub().GetServerStatus(&context, {}, &status).ok());
+  EXPECT_EQ(status.state(), v1::GetServerStatusResponse::STATE_STARTING);
+}
+
+TEST(EngineThread, ModelWithoutSafetyCheckerIsRefusedWithAdvice) {
+  const RealClock clock;
+  Metrics metrics;
+  EngineThread thread(
+      {},
+      []() -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
+        ModelInfo info = FakeModelRunner::DefaultInfo();
+        info.has_safety_checker = false;
+        return std::make_unique<FakeModelRunner>(info);
+      },
+      clock, metrics);
+  const absl::Status refused = thread.WaitUntilWarm().status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("--safety off"));
+}
+
+TEST(GetModel, TellsModelDefaultsAndLimits) {
+  TestServer server;
+  grpc::ClientContext context;
+  v1::GetModelResponse model;
+  ASSERT_TRUE(server.stub().GetModel(&context, {}, &model).ok());
+  EXPECT_EQ(model.model_id(), FakeModelRunner::DefaultInfo().model_id);
+  EXPECT_THAT(model.samplers(), Contains("pndm"));
+  EXPECT_EQ(model.defaults().step_count(), 50);
+  EXPECT_EQ(model.defaults().guidance_scale(), 3);
+  EXPECT_EQ(model.limits().max_size(), 128);
+  EXPECT_EQ(model.limits().size_multiple(), 8);
+  EXPECT_EQ(model.safety(), "required");
+}
+
+TEST(GetServerStatus, TellsStateAndStepCosts) {
+  TestServer server;
+  grpc::ClientContext context;
+  v1::GetServerStatusResponse status;
+  ASSERT_TRUE(server.stub().GetServerStatus(&context, {}, &status).ok());
+  EXPECT_EQ(status.state(), v1::GetServerStatusResponse::STATE_SERVING);
+  EXPECT_EQ(status.step_costs_size(), 5);  // 1, 2, 4, 8, 16 rows
+}
+
+TEST(Metrics, CountRpcsRequestsAndWork) {
+  TestServer server;
+  Generate(server, Request(/*samples=*/2, /*steps=*/4));
+  Generate(server, Request(/*samples=*/-1));
+  const std::string text =
+      prometheus::TextSerializer().Serialize(server.metrics().registry()->Collect());
+  EXPECT_THAT(text, HasSubstr("grpc_server_handled_total{grpc_code=\"OK\""));
+  EXPECT_THAT(text, HasSubstr("grpc_server_handled_total{grpc_code=\"InvalidArgument\""));
+  EXPECT_THAT(text, HasSubstr("image_variations_images_total{result=\"generated\"} 2"));
+  EXPECT_THAT(text, HasSubstr("image_variations_unet_rows_total 16"));
+  EXPECT_THAT(text,
+              HasSubstr("image_variations_admission_rejected_total{reason=\"INVALID_FIELD\"} 1"));
+}
+
+TEST(Server, FiftyMixedRequestsAtATimeGetTheBytesTheyGetAlone) {
+  TestServer server;
+  std::vector<v1::GenerateVariationsRequest> requests;
+  const char* const samplers[] = {"ddim", "euler", "pndm"};
+  for (int i = 0; i < 50; ++i) {
+    v1::GenerateVariationsRequest request = Request(1 + i % 3, 3 + i % 5);
+    request.set_image(Png(i));
+    request.set_sampler(samplers[i % 3]);
+    request.set_seed(i);
+    request.set_guidance_scale(i % 4 == 0 ? 1 : 5);
+    request.set_width(i % 7 == 0 ? 128 : 64);
+    if (i % 10 == 9) request.set_step_count(0);  // some are refused
+    requests.push_back(request);
+  }
+  std::vector<Reply> alone, together(requests.size());
+  for (const auto& request : requests) alone.push_back(Generate(server, request));
+  std::vector<std::thread> clients;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    clients.emplace_back([&, i] { together[i] = Generate(server, requests[i]); });
+  }
+  for (std::thread& client : clients) client.join();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(together[i].status.ok(), i % 10 != 9) << together[i].status.error_message();
+    ASSERT_EQ(together[i].response.variations_size(), alone[i].response.variations_size());
+    for (int k = 0; k < together[i].response.variations_size(); ++k) {
+      EXPECT_EQ(together[i].response.variations(k).image(),
+                alone[i].response.variations(k).image());
+    }
+  }
+  ExpectIdle(server);
+}
+
+}  // namespace
+}  // namespace image_variations
