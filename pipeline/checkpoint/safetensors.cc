@@ -225,12 +225,12 @@ std::vector<std::string> SafetensorsFile::names() const {
 }
 
 void SafetensorsFile::Release(const TensorView& view) {
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<uintptr_t>(view.bytes.data()) & ~(page - 1);
-  const auto end = reinterpret_cast<uintptr_t>(view.bytes.data()) + view.bytes.size();
   if (view.bytes.empty()) return;
   // Whole pages, also those shared with a neighbour: they are clean, and come back when read.
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t into_page = reinterpret_cast<uintptr_t>(view.bytes.data()) % page;
+  madvise(const_cast<char*>(view.bytes.data() - into_page), view.bytes.size() + into_page,
+          MADV_DONTNEED);
 }
 
 }  // namespace image_variations

@@ -33,7 +33,7 @@ struct TensorView {
 // the page cache: replace files by renaming, a file cut short under a mapping faults its readers.
 class SafetensorsFile {
  public:
-  // Accepts what the reference implementation accepts. INVALID_ARGUMENT with path and reason: not a
+  // Accepts what the specification of the format does. INVALID_ARGUMENT with path and reason: not a
   // safetensors file, truncated, overlapping or gapped data, an element type not in TensorType, a
   // git-LFS pointer. NOT_FOUND: no such file (a dangling link names its target).
   static absl::StatusOr<SafetensorsFile> Open(const std::string& path);

@@ -17,6 +17,7 @@ std::vector<float> Linspace(double start, double end, int count) {
   const float last = static_cast<float>(end);
   const float step = (last - first) / static_cast<float>(count - 1);
   std::vector<float> values;
+  values.reserve(static_cast<size_t>(count));
   for (int i = 0; i < count; ++i) {
     values.push_back(i < count / 2 ? std::fma(step, static_cast<float>(i), first)
                                    : std::fma(-step, static_cast<float>(count - 1 - i), last));
@@ -31,6 +32,7 @@ std::vector<float> SquaredCosineBetas(int count) {
     return std::pow(std::cos((time + 0.008) / 1.008 * std::numbers::pi / 2), 2);
   };
   std::vector<float> betas;
+  betas.reserve(static_cast<size_t>(count));
   for (int i = 0; i < count; ++i) {
     betas.push_back(static_cast<float>(std::min(1 - alpha_bar(i + 1) / alpha_bar(i), 0.999)));
   }
@@ -85,12 +87,13 @@ double PlanInput::AlphaCumprod(int timestep) const {
 
 absl::StatusOr<std::vector<double>> TimestepGrid(const PlanInput& input, int points, bool round) {
   const int count = input.config.num_train_timesteps;
+  const int leading_stride = count / points;
   std::vector<double> timesteps;
   for (int i = 0; i < points; ++i) {
     double timestep = 0;
     switch (input.spacing) {
       case TimestepSpacing::kLeading:
-        timestep = (points - 1 - i) * (count / points) + input.config.steps_offset;
+        timestep = (points - 1 - i) * leading_stride + input.config.steps_offset;
         break;
       case TimestepSpacing::kLinspace:
         timestep = NumpyLinspace(count - 1, points, points - 1 - i);
