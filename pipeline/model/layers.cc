@@ -4,6 +4,7 @@
 #include "ATen/ops/group_norm.h"
 #include "ATen/ops/layer_norm.h"
 #include "ATen/ops/linear.h"
+#include "ATen/ops/mkldnn_convolution.h"
 #include "ATen/ops/scaled_dot_product_attention.h"
 #include "ATen/ops/silu.h"
 #include "ATen/ops/upsample_nearest2d.h"
@@ -41,6 +42,12 @@ at::Tensor Conv2d::Forward(const at::Tensor& x) const {
       .constants = {weight.size(0), weight.size(2), stride},
       .multiplications_per_row = positions * weight.numel()};
   return rows->Run(operation, x, [&](at::TensorList inputs) {
+    // at::conv2d leaves oneDNN for im2col when a batch of one is small, so a row alone would get
+    // other bits, and a slower kernel.
+    if (inputs[0].is_cpu() && weight.scalar_type() == at::kFloat) {
+      return at::mkldnn_convolution(inputs[0], weight, bias, {padding, padding}, {stride, stride},
+                                    /*dilation=*/{1, 1}, /*groups=*/1);
+    }
     return at::conv2d(inputs[0], weight, bias, stride, padding);
   });
 }
