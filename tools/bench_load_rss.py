@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """How much memory loading a model takes: the peaks of /proc/PID/status until the server serves.
 
-    .venv/bin/python tools/make_full_size_model.py /tmp/full-size && python3 tools/bench_load_rss.py --model /tmp/full-size
+    .venv/bin/python tools/make_full_size_model.py /tmp/full-size
+    python3 tools/bench_load_rss.py --model /tmp/full-size [--flag-of-the-server ...]
 
 Weights are loaded into memory of their own (anonymous) from mapped files; a second copy would show as twice as much.
 Exits 1 if the peak resident set passes weights + 1 GB.

@@ -27,7 +27,8 @@ def measure(a):
         for seed in range(a.warm_up + a.requests):
             done = subprocess.run(
                 [os.path.join(a.bin, "image-variations"), "vary", a.picture, "-n", str(a.samples), "--steps",
-                 str(a.steps), "--seed", str(seed), "--json", "-o", output, "--server", address],
+                 str(a.steps), "--seed", str(seed), "--json", "--quiet", "--no-sheet", "-o", output, "--server",
+                 address],
                 stdout=subprocess.PIPE, check=True, text=True)
             if seed >= a.warm_up:
                 yield json.loads(done.stdout.splitlines()[0])["metrics"]

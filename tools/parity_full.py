@@ -13,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 
+import diffusers
 import numpy
 import torch
+import transformers
 from diffusers import PNDMScheduler, StableDiffusionImageVariationPipeline
 from PIL import Image
 
@@ -52,10 +54,10 @@ def probe(model, sampler, a):
 
 def compare(model, a):
     picture = Image.open(a.picture).convert("RGB")
-    worst = 0
+    references, worst = reference(model, picture, a), 0
     print("| sampler | size | steps | guidance | max difference | std of latents | ratio | limit |")
     print("|---|---|---|---|---|---|---|---|")
-    for sampler, expected in reference(model, picture, a).items():
+    for sampler, expected in references.items():
         actual = probe(model, sampler, a).reshape(expected.shape)
         difference = numpy.abs(actual.astype("f8") - expected).max()
         ratio = difference / expected.std() if numpy.isfinite(difference) else numpy.inf
@@ -76,6 +78,8 @@ def main():
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=1)
     a = parser.parse_args()
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     if not os.access(a.probe, os.X_OK):
         sys.exit(f"no program {a.probe}: cmake --build --preset release --target latents_probe")
     with tempfile.TemporaryDirectory() as scratch:
