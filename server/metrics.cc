@@ -1,6 +1,7 @@
 #include "server/metrics.h"
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "server/rpc_status.h"
 
 namespace image_variations {
@@ -160,16 +161,27 @@ void Metrics::OnOutOfMemory(int /*rows_that_failed*/) { out_of_memory_.Increment
 
 void Metrics::OnDeviceLost(const absl::Status& /*why*/) { device_lost_.Set(1); }
 
+std::string Metrics::Markdown() const {
+  return absl::StrCat("| Metric | Type | What |\n|---|---|---|\n", markdown_rows_);
+}
+
 prometheus::Family<prometheus::Counter>& Metrics::Counters(const char* name, const char* help) {
+  Describe(name, "counter", help);
   return prometheus::BuildCounter().Name(name).Help(help).Register(*registry_);
 }
 
 prometheus::Family<prometheus::Gauge>& Metrics::Gauges(const char* name, const char* help) {
+  Describe(name, "gauge", help);
   return prometheus::BuildGauge().Name(name).Help(help).Register(*registry_);
 }
 
 prometheus::Family<prometheus::Histogram>& Metrics::Histograms(const char* name, const char* help) {
+  Describe(name, "histogram", help);
   return prometheus::BuildHistogram().Name(name).Help(help).Register(*registry_);
+}
+
+void Metrics::Describe(const char* name, const char* type, const char* help) {
+  absl::StrAppend(&markdown_rows_, "| `", name, "` | ", type, " | ", help, " |\n");
 }
 
 prometheus::Histogram& Metrics::Stage(const char* stage) {

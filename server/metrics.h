@@ -23,6 +23,8 @@ class Metrics final : public EngineObserver {
   Metrics();
 
   std::shared_ptr<prometheus::Registry> registry() const { return registry_; }
+  // A table of all metrics, for docs/operating.md.
+  std::string Markdown() const;
 
   // An rpc of VariationService, `type` "unary" or "server_stream", and its end: the names of
   // go-grpc-middleware, which dashboards know.
@@ -51,9 +53,11 @@ class Metrics final : public EngineObserver {
   Family<prometheus::Counter>& Counters(const char* name, const char* help);
   Family<prometheus::Gauge>& Gauges(const char* name, const char* help);
   Family<prometheus::Histogram>& Histograms(const char* name, const char* help);
+  void Describe(const char* name, const char* type, const char* help);
   prometheus::Histogram& Stage(const char* stage);
 
   const std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
+  std::string markdown_rows_;
   Family<prometheus::Counter>& rpcs_started_;
   Family<prometheus::Counter>& rpcs_handled_;
   Family<prometheus::Histogram>& rpc_seconds_;

@@ -293,7 +293,7 @@ absl::Status RequestValidator::CheckReplySize(const ValidRequest& request) const
                       "call StreamVariations, or ask for %s with output.jpeg_quality below 90",
                       request.sample_count, request.width, request.height, MimeType(request.format),
                       bytes, limits_.max_unary_reply_bytes, kJpegType));
-  return violations.ToStatus();
+  return violations.ToStatus(reason::kReplyTooLarge);
 }
 
 v1::Limits RequestValidator::limits() const {

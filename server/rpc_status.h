@@ -25,6 +25,7 @@ inline constexpr char kInvalidField[] = "INVALID_FIELD";
 inline constexpr char kImageUndecodable[] = "IMAGE_UNDECODABLE";
 inline constexpr char kImageTooLarge[] = "IMAGE_TOO_LARGE";
 inline constexpr char kImageUnsupported[] = "IMAGE_UNSUPPORTED";
+inline constexpr char kReplyTooLarge[] = "REPLY_TOO_LARGE";
 inline constexpr char kQueueFull[] = "QUEUE_FULL";
 inline constexpr char kDeadlineUnreachable[] = "DEADLINE_UNREACHABLE";
 inline constexpr char kStarting[] = "STARTING";
@@ -33,7 +34,6 @@ inline constexpr char kDeviceFailed[] = "DEVICE_FAILED";
 inline constexpr char kDeadlinePassed[] = "DEADLINE_PASSED";
 inline constexpr char kCancelled[] = "CANCELLED";
 inline constexpr char kNonFiniteOutput[] = "NON_FINITE_OUTPUT";
-inline constexpr char kOutOfDeviceMemory[] = "OUT_OF_DEVICE_MEMORY";
 inline constexpr char kInternal[] = "INTERNAL";
 }  // namespace reason
 

@@ -198,7 +198,7 @@ TEST(RequestValidator, ReplyThatCouldPassTheLimitIsRefusedWithAdvice) {
   EXPECT_TRUE(validator.CheckReplySize(validator.Validate(request).value()).ok());
   request.set_sample_count(3);
   const absl::Status refused = validator.CheckReplySize(validator.Validate(request).value());
-  EXPECT_EQ(ReasonOf(refused), "INVALID_FIELD");
+  EXPECT_EQ(ReasonOf(refused), "REPLY_TOO_LARGE");
   EXPECT_THAT(std::string(refused.message()), HasSubstr("StreamVariations"));
 }
 

@@ -1,0 +1,355 @@
+#include "server/config.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <functional>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "CLI/App.hpp"
+#include "CLI/Config.hpp"
+#include "CLI/Formatter.hpp"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
+#include "pipeline/base/status_macros.h"
+#include "server/metrics.h"
+
+namespace image_variations {
+namespace {
+
+// Where a flag's text goes.
+struct Value {
+  std::string type;           // for --help
+  std::string default_shown;  // "": none
+  // Takes the text over; returns what is wrong with it, or "". (CLI11's shape of a check.)
+  std::function<std::string(const std::string&)> set;
+};
+
+struct Flag {
+  std::string name;
+  Value value;
+  std::string help;
+};
+
+Value Text(std::string* target, std::string type) {
+  return {std::move(type), *target, [target](const std::string& text) {
+            *target = text;
+            return std::string();
+          }};
+}
+
+Value Device(std::string* target) {
+  return {"cpu|cuda:N|auto", *target, [target](const std::string& text) -> std::string {
+            int index = 0;
+            absl::string_view number = text;
+            const bool is_cuda =
+                absl::ConsumePrefix(&number, "cuda:") && absl::SimpleAtoi(number, &index);
+            if (text != "cpu" && text != "auto" && (!is_cuda || index < 0)) {
+              return absl::StrCat("must be cpu, cuda:N or auto, not \"", text, "\"");
+            }
+            *target = text;
+            return "";
+          }};
+}
+
+// One of a few words, each standing for a value.
+template <typename T>
+Value Choice(T* target, std::vector<std::pair<std::string, T>> choices) {
+  const auto word = [](std::string* out, const auto& choice) {
+    absl::StrAppend(out, choice.first);
+  };
+  const std::string words = absl::StrJoin(choices, "|", word);
+  std::string shown;
+  for (const auto& [name, value] : choices) {
+    if (value == *target) shown = name;
+  }
+  return {words, shown, [=](const std::string& text) -> std::string {
+            for (const auto& [name, value] : choices) {
+              if (name != text) continue;
+              *target = value;
+              return "";
+            }
+            return absl::StrCat("must be ", words, ", not \"", text, "\"");
+          }};
+}
+
+bool Parse(absl::string_view text, int* number) { return absl::SimpleAtoi(text, number); }
+bool Parse(absl::string_view text, int64_t* number) { return absl::SimpleAtoi(text, number); }
+bool Parse(absl::string_view text, float* number) { return absl::SimpleAtof(text, number); }
+
+template <typename T>
+Value Number(T* target, T min, T max) {
+  return {"NUMBER", absl::StrCat(*target), [=](const std::string& text) -> std::string {
+            T number{};
+            if (!Parse(text, &number) || !(number >= min && number <= max)) {
+              return absl::StrCat("must be a number from ", min, " to ", max, ", not \"", text,
+                                  "\"");
+            }
+            *target = number;
+            return "";
+          }};
+}
+
+constexpr std::pair<absl::string_view, int64_t> kByteUnits[] = {
+    {"GiB", int64_t{1} << 30}, {"MiB", int64_t{1} << 20}, {"KiB", int64_t{1} << 10}, {"", 1}};
+
+std::string ShowBytes(int64_t bytes) {
+  for (const auto& [unit, size] : kByteUnits) {
+    if (bytes % size == 0) return absl::StrCat(bytes / size, unit);
+  }
+  return "";
+}
+
+// A count of bytes, with or without KiB, MiB, GiB.
+template <typename T>
+Value Bytes(T* target, T min) {
+  return {"BYTES", ShowBytes(*target), [=](const std::string& text) -> std::string {
+            for (const auto& [unit, size] : kByteUnits) {
+              absl::string_view digits = text;
+              int64_t count = 0;
+              if (!absl::ConsumeSuffix(&digits, unit)) continue;
+              if (!absl::SimpleAtoi(digits, &count)) continue;
+              if (count < 0 || count > std::numeric_limits<T>::max() / size) break;
+              if (count * size < min) break;
+              *target = static_cast<T>(count * size);
+              return "";
+            }
+            return absl::StrCat("must be a number of bytes of at least ", ShowBytes(min),
+                                ", such as 10MiB, not \"", text, "\"");
+          }};
+}
+
+Value Time(absl::Duration* target) {
+  return {"TIME", absl::FormatDuration(*target), [=](const std::string& text) -> std::string {
+            absl::Duration time;
+            if (!absl::ParseDuration(text, &time) || time < absl::ZeroDuration()) {
+              return absl::StrCat("must be a time such as 30s or 5m, not \"", text, "\"");
+            }
+            *target = time;
+            return "";
+          }};
+}
+
+// The table: every flag, IMAGE_VARIATIONS_* variable and key of the file.
+std::vector<Flag> Flags(ServerConfig* c) {
+  StepBatcherOptions& batcher = c->engine.batcher;
+  return {
+      {"model", Text(&c->model, "DIR"), "folder of the model, in diffusers' layout (required)"},
+      {"listen", Text(&c->listener.address, "HOST:PORT"),
+       "where to serve gRPC; port 0: a free one"},
+      {"metrics-listen", Text(&c->metrics_listen, "HOST:PORT"),
+       "where to serve Prometheus metrics; empty: nowhere"},
+      {"device", Device(&c->device), "what computes; auto: the first GPU, else the CPU"},
+      {"dtype",
+       Choice<std::string>(
+           &c->dtype, {{"auto", "auto"}, {"fp32", "fp32"}, {"bf16", "bf16"}, {"fp16", "fp16"}}),
+       "number type of the networks; auto: fp16 on a GPU, fp32 on the CPU"},
+      {"threads", Number(&c->threads, 0, 1024), "CPU threads of one operation; 0: all cores"},
+      {"safety",
+       Choice<SafetyMode>(&c->engine.safety,
+                          {{"required", SafetyMode::kRequired}, {"off", SafetyMode::kOff}}),
+       "whether every picture passes the model's safety checker"},
+      {"default-steps", Number(&c->limits.default_step_count, 1, 1000),
+       "denoising steps of a request that does not say"},
+      {"default-guidance", Number(&c->limits.default_guidance_scale, 0.0f, 100.0f),
+       "guidance scale of a request that does not say"},
+      {"max-image-bytes", Bytes(&c->limits.image.max_bytes, int64_t{1}),
+       "largest picture taken, encoded"},
+      {"max-image-pixels", Number(&c->limits.image.max_pixels, int64_t{1}, int64_t{1} << 30),
+       "largest picture taken, width x height"},
+      {"max-image-side", Number(&c->limits.image.max_side, 1, 65535),
+       "largest picture taken, longer side in pixels"},
+      {"max-sample-count", Number(&c->limits.max_sample_count, 1, 1024), "pictures per request"},
+      {"max-step-count", Number(&c->limits.max_step_count, 1, 1000), "denoising steps per picture"},
+      {"max-size", Number(&c->limits.max_size, 0, 8192),
+       "longest side of a generated picture; 0: twice the model's own"},
+      {"max-guidance", Number(&c->limits.max_guidance_scale, 1.0f, 100.0f),
+       "largest guidance scale"},
+      {"max-unary-reply-bytes", Bytes(&c->limits.max_unary_reply_bytes, int64_t{1}),
+       "largest reply of GenerateVariations; gRPC clients take 4MiB unless told otherwise"},
+      {"max-slots", Number(&batcher.max_slots, 1, 65536), "pictures denoised in turn"},
+      {"max-rows", Number(&batcher.max_rows, 2, 1024),
+       "rows of one UNet call; a guided picture takes two"},
+      {"max-waiting-samples", Number(&batcher.max_waiting_samples, 1, 1'000'000),
+       "pictures in line or at work; one more is refused"},
+      {"max-requests", Number(&c->admission.max_requests, 1, 1'000'000), "requests at a time"},
+      {"max-memory", Bytes(&c->admission.max_bytes, int64_t{1} << 20),
+       "memory for pictures of all requests: encoded, decoded and generated"},
+      {"max-unet-rows", Number(&c->admission.max_unet_rows_ahead, int64_t{1}, int64_t{1} << 40),
+       "work in line, in rows of UNet calls"},
+      {"interactive-target", Time(&batcher.interactive_target),
+       "planned time of an interactive request without a deadline"},
+      {"batch-target", Time(&batcher.batch_target),
+       "planned time of a batch request without a deadline"},
+      {"codec-threads", Number(&c->codec_threads, 1, 256),
+       "threads that decode and encode pictures"},
+      {"max-message-bytes", Bytes(&c->listener.max_message_bytes, 1 << 16),
+       "largest gRPC message taken; at least max-image-bytes + 64KiB"},
+      {"max-metadata-bytes", Bytes(&c->listener.max_metadata_bytes, 1 << 10),
+       "largest gRPC metadata of a call"},
+      {"max-concurrent-streams", Number(&c->listener.max_concurrent_streams, 1, 1'000'000),
+       "calls of one connection at a time"},
+      {"drain-delay", Time(&c->drain.delay),
+       "after SIGTERM: how long to take new requests, already unhealthy, until routes have moved"},
+      {"drain-timeout", Time(&c->drain.timeout),
+       "after SIGTERM: how long running requests have to finish"},
+      {"log-level",
+       Choice<Severity>(&c->log_level, {{"debug", Severity::kDebug},
+                                        {"info", Severity::kInfo},
+                                        {"warning", Severity::kWarning},
+                                        {"error", Severity::kError}}),
+       "least severe line of the log on stderr"},
+  };
+}
+
+std::string VariableOf(absl::string_view flag) {
+  return absl::StrCat("IMAGE_VARIATIONS_",
+                      absl::AsciiStrToUpper(absl::StrReplaceAll(flag, {{"-", "_"}})));
+}
+
+std::string FlagsMarkdown(const std::vector<Flag>& flags) {
+  std::string out = "| Flag | Variable | Default | What |\n|---|---|---|---|\n";
+  for (const Flag& flag : flags) {
+    absl::StrAppend(&out, "| `--", flag.name, "` | `", VariableOf(flag.name), "` | ",
+                    flag.value.default_shown.empty() ? "" : "`", flag.value.default_shown,
+                    flag.value.default_shown.empty() ? "" : "`", " | ", flag.help, " |\n");
+  }
+  return out;
+}
+
+// Variables of flags that the command line does not give, as arguments; CLI11 itself would put
+// the file above them.
+std::vector<std::pair<std::string, std::string>> FromEnvironment(const std::vector<Flag>& flags,
+                                                                 int argc, const char* const* argv,
+                                                                 Environment environment) {
+  std::vector<std::string> names = {"config"};
+  for (const Flag& flag : flags) names.push_back(flag.name);
+  std::vector<std::pair<std::string, std::string>> found;
+  for (const std::string& name : names) {
+    const std::string given = absl::StrCat("--", name);
+    const bool on_command_line = std::any_of(argv, argv + argc, [&](absl::string_view argument) {
+      return argument == given || absl::StartsWith(argument, given + "=");
+    });
+    const char* text = environment(VariableOf(name).c_str());
+    if (text != nullptr && !on_command_line) found.emplace_back(name, text);
+  }
+  return found;
+}
+
+struct Switches {
+  bool help = false;
+  bool version = false;
+  bool flags_markdown = false;
+  bool metrics_markdown = false;
+};
+
+void Declare(const std::vector<Flag>& flags, CLI::App* app, Switches* switches) {
+  app->set_help_flag();
+  app->get_formatter()->column_width(36);
+  app->footer(
+      "Each flag can also be a variable (--max-rows: IMAGE_VARIATIONS_MAX_ROWS) or a line of\n"
+      "the file (max-rows = 8). Flags win over variables, variables over the file.");
+  app->add_flag("-h,--help", switches->help, "print this");
+  app->add_flag("--version", switches->version, "print the version");
+  app->add_flag("--print-flags-markdown", switches->flags_markdown)->group("");
+  app->add_flag("--print-metrics-markdown", switches->metrics_markdown)->group("");
+  app->set_config("--config", "", "file with settings, TOML or INI");
+  app->allow_config_extras(CLI::config_extras_mode::error);
+  for (const Flag& flag : flags) {
+    app->add_option_function<std::string>(
+           "--" + flag.name, [](const std::string&) {}, flag.help)
+        ->check(flag.value.set, "")
+        ->type_name(flag.value.type)
+        ->default_str(flag.value.default_shown);
+  }
+}
+
+// CLI11 throws; its macro turns what it throws into a call of failure_message.
+int Run(CLI::App& app, int argc, const char* const* argv) {
+  CLI11_PARSE(app, argc, argv);
+  return 0;
+}
+
+absl::Status Parse(const std::vector<Flag>& flags, int argc, const char* const* argv,
+                   Environment environment, CLI::App* app) {
+  const auto variables = FromEnvironment(flags, argc, argv, environment);
+  std::vector<std::string> arguments = {argv[0]};
+  for (const auto& [name, text] : variables) {
+    arguments.push_back(absl::StrCat("--", name, "=", text));
+  }
+  arguments.insert(arguments.end(), argv + 1, argv + argc);
+  std::vector<const char*> pointers;
+  for (const std::string& argument : arguments) pointers.push_back(argument.c_str());
+
+  std::string error;
+  app->failure_message([&error](const CLI::App*, const CLI::Error& thrown) {
+    error = thrown.what();
+    return std::string();
+  });
+  if (Run(*app, static_cast<int>(pointers.size()), pointers.data()) == 0) return absl::OkStatus();
+  for (const auto& [name, text] : variables) {
+    if (absl::StrContains(error, "--" + name)) {
+      absl::StrAppend(&error, " (from ", VariableOf(name), ")");
+    }
+  }
+  return absl::InvalidArgumentError(error);
+}
+
+absl::Status CheckTogether(const ServerConfig& config) {
+  const RequestLimits& limits = config.limits;
+  if (config.model.empty()) {
+    return absl::InvalidArgumentError(
+        "--model is required: the folder of a model in diffusers' layout, such as demo/model");
+  }
+  if (limits.default_step_count > limits.max_step_count) {
+    return absl::InvalidArgumentError(absl::StrCat("--default-steps is ", limits.default_step_count,
+                                                   ", --max-step-count only ",
+                                                   limits.max_step_count));
+  }
+  if (limits.default_guidance_scale > limits.max_guidance_scale) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--default-guidance is ", limits.default_guidance_scale,
+                     ", --max-guidance only ", limits.max_guidance_scale));
+  }
+  constexpr int64_t kOtherFields = 64 << 10;
+  if (config.listener.max_message_bytes < limits.image.max_bytes + kOtherFields) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--max-message-bytes is ", config.listener.max_message_bytes,
+                     ", less than --max-image-bytes ", limits.image.max_bytes, " + 64KiB"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+const char* ProcessEnvironment(const char* name) { return std::getenv(name); }
+
+absl::StatusOr<Command> ReadCommand(int argc, const char* const* argv, Environment environment) {
+  Command command;
+  ServerConfig& config = command.config;
+  const std::vector<Flag> flags = Flags(&config);
+
+  Switches switches;
+  CLI::App app("Serves variations of pictures over gRPC.", "image-variations-server");
+  Declare(flags, &app, &switches);
+  RETURN_IF_ERROR(Parse(flags, argc, argv, environment, &app));
+  if (switches.help) command.print = app.help();
+  if (switches.version) command.print = absl::StrCat("image-variations-server ", IV_VERSION, "\n");
+  if (switches.flags_markdown) command.print = FlagsMarkdown(flags);
+  if (switches.metrics_markdown) command.print = Metrics().Markdown();
+  if (command.print) return command;
+
+  config.admission.max_samples = config.engine.batcher.max_waiting_samples;
+  config.admission.interactive_target = config.engine.batcher.interactive_target;
+  config.admission.batch_target = config.engine.batcher.batch_target;
+  RETURN_IF_ERROR(CheckTogether(config));
+  return command;
+}
+
+}  // namespace image_variations

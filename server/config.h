@@ -1,0 +1,54 @@
+// The server's settings, from flags, IMAGE_VARIATIONS_* variables and a file, in that order. The
+// table in config.cc is the only list of them; --help and docs/operating.md come out of it.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "pipeline/base/log.h"
+#include "pipeline/engine/engine.h"
+#include "server/admission.h"
+#include "server/lifecycle.h"
+#include "server/listener.h"
+#include "server/request_validator.h"
+
+namespace image_variations {
+
+struct ServerConfig {
+  std::string model;
+  std::string device = "auto";
+  std::string dtype = "auto";
+  int threads = 0;
+  // Loopback: what is plaintext and asks for no credentials is not put on a network by default.
+  // 50051 is gRPC's customary port, 9464 that of Prometheus exporters.
+  ListenerOptions listener{.address = "127.0.0.1:50051"};
+  std::string metrics_listen = "127.0.0.1:9464";  // empty: no metrics port
+  EngineOptions engine;
+  RequestLimits limits;
+  AdmissionOptions admission;
+  DrainOptions drain;
+  int codec_threads = 2;
+  Severity log_level = Severity::kInfo;
+};
+
+// What the command line asks for: to serve, or to print something and leave.
+struct Command {
+  ServerConfig config;
+  std::optional<std::string> print;  // --help, --version, a table for the docs
+};
+
+// The value of an environment variable, nullptr when it is not set: std::getenv, or a test's.
+using Environment = absl::FunctionRef<const char*(const char* name)>;
+
+// INVALID_ARGUMENT names the flag, where its value came from, and what is accepted. Variables with
+// the prefix that belong to no flag are ignored: Kubernetes makes IMAGE_VARIATIONS_PORT and others
+// of its own for a Service of this name.
+absl::StatusOr<Command> ReadCommand(int argc, const char* const* argv, Environment);
+
+// std::getenv.
+const char* ProcessEnvironment(const char* name);
+
+}  // namespace image_variations

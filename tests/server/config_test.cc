@@ -1,0 +1,147 @@
+#include "server/config.h"
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/temporary_folder.h"
+
+namespace image_variations {
+namespace {
+
+using ::testing::HasSubstr;
+
+using Variables = std::map<std::string, std::string>;
+
+absl::StatusOr<Command> Read(std::vector<std::string> arguments, const Variables& variables = {}) {
+  std::vector<const char*> argv = {"server"};
+  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+  return ReadCommand(static_cast<int>(argv.size()), argv.data(), [&](const char* name) {
+    const auto found = variables.find(name);
+    return found == variables.end() ? nullptr : found->second.c_str();
+  });
+}
+
+ServerConfig ReadConfig(std::vector<std::string> arguments, const Variables& variables = {}) {
+  arguments.push_back("--model=m");
+  return Read(std::move(arguments), variables).value().config;
+}
+
+std::string ErrorOf(std::vector<std::string> arguments, const Variables& variables = {}) {
+  arguments.push_back("--model=m");
+  const absl::Status status = Read(std::move(arguments), variables).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  return std::string(status.message());
+}
+
+TEST(Config, DefaultsStayOnLoopbackAndCheckPictures) {
+  const ServerConfig config = ReadConfig({});
+  EXPECT_EQ(config.listener.address, "127.0.0.1:50051");
+  EXPECT_EQ(config.engine.safety, SafetyMode::kRequired);
+  EXPECT_EQ(config.limits.default_step_count, 50);
+}
+
+TEST(Config, FlagsReachWhatTheyConfigure) {
+  const ServerConfig config =
+      ReadConfig({"--listen", "0.0.0.0:0", "--device=cuda:1", "--safety", "off", "--max-rows=8",
+                  "--max-image-bytes=2MiB", "--drain-timeout=90s", "--max-guidance=7.5"});
+  EXPECT_EQ(config.listener.address, "0.0.0.0:0");
+  EXPECT_EQ(config.device, "cuda:1");
+  EXPECT_EQ(config.engine.safety, SafetyMode::kOff);
+  EXPECT_EQ(config.engine.batcher.max_rows, 8);
+  EXPECT_EQ(config.limits.image.max_bytes, 2 << 20);
+  EXPECT_EQ(config.drain.timeout, absl::Seconds(90));
+  EXPECT_EQ(config.limits.max_guidance_scale, 7.5f);
+}
+
+TEST(Config, FlagWinsOverVariableOverFileOverDefault) {
+  const TemporaryFolder folder;
+  const std::string file =
+      folder.Write("server.toml", "max-rows = 4\nmax-slots = 5\nthreads = 6\n");
+  const ServerConfig config =
+      ReadConfig({"--config", file, "--max-rows=12"},
+                 {{"IMAGE_VARIATIONS_MAX_ROWS", "10"}, {"IMAGE_VARIATIONS_MAX_SLOTS", "11"}});
+  EXPECT_EQ(config.engine.batcher.max_rows, 12);
+  EXPECT_EQ(config.engine.batcher.max_slots, 11);
+  EXPECT_EQ(config.threads, 6);
+  EXPECT_EQ(config.codec_threads, ServerConfig().codec_threads);
+}
+
+TEST(Config, FileCanBeNamedByVariable) {
+  const TemporaryFolder folder;
+  const std::string file = folder.Write("server.toml", "threads = 3\n");
+  EXPECT_EQ(ReadConfig({}, {{"IMAGE_VARIATIONS_CONFIG", file}}).threads, 3);
+}
+
+TEST(Config, UnknownFlagIsRefused) { EXPECT_THAT(ErrorOf({"--max-row=1"}), HasSubstr("max-row")); }
+
+TEST(Config, UnknownKeyOfTheFileIsRefused) {
+  const TemporaryFolder folder;
+  const std::string file = folder.Write("server.toml", "max-row = 4\n");
+  EXPECT_THAT(ErrorOf({"--config", file}), HasSubstr("max-row"));
+}
+
+TEST(Config, MissingFileIsRefused) {
+  EXPECT_THAT(ErrorOf({"--config", "/no/such.toml"}), HasSubstr("/no/such.toml"));
+}
+
+TEST(Config, VariablesOfOthersAreIgnored) {
+  const ServerConfig config = ReadConfig({}, {{"IMAGE_VARIATIONS_PORT", "tcp://10.0.0.1:50051"},
+                                              {"IMAGE_VARIATIONS_SERVICE_HOST", "10.0.0.1"}});
+  EXPECT_EQ(config.listener.address, "127.0.0.1:50051");
+}
+
+TEST(Config, BadValueNamesFlagValueAndWhatIsAccepted) {
+  const struct {
+    std::string flag;
+    std::string expected;
+  } cases[] = {
+      {"--max-rows=1", "must be a number from 2 to 1024, not \"1\""},
+      {"--max-rows=x", "must be a number from 2 to 1024, not \"x\""},
+      {"--safety=maybe", "must be required|off, not \"maybe\""},
+      {"--device=gpu", "must be cpu, cuda:N or auto, not \"gpu\""},
+      {"--drain-timeout=5", "must be a time such as 30s or 5m, not \"5\""},
+      {"--max-image-bytes=1TB", "must be a number of bytes"},
+      {"--default-guidance=nan", "must be a number from 0 to 100"},
+  };
+  for (const auto& [flag, expected] : cases) {
+    const std::string error = ErrorOf({flag});
+    EXPECT_THAT(error, HasSubstr(expected));
+    EXPECT_THAT(error, HasSubstr(flag.substr(0, flag.find('='))));
+  }
+}
+
+TEST(Config, BadVariableIsNamed) {
+  EXPECT_THAT(ErrorOf({}, {{"IMAGE_VARIATIONS_MAX_ROWS", "x"}}),
+              HasSubstr("IMAGE_VARIATIONS_MAX_ROWS"));
+}
+
+TEST(Config, ModelIsRequired) {
+  EXPECT_THAT(std::string(Read({}).status().message()), HasSubstr("--model is required"));
+}
+
+TEST(Config, ContradictingFlagsAreRefused) {
+  EXPECT_THAT(ErrorOf({"--default-steps=60", "--max-step-count=50"}), HasSubstr("only 50"));
+  EXPECT_THAT(ErrorOf({"--max-message-bytes=1MiB"}), HasSubstr("less than --max-image-bytes"));
+}
+
+TEST(Config, HelpShowsEveryFlagWithItsDefault) {
+  const std::string help = Read({"--help"}).value().print.value();
+  EXPECT_THAT(help, HasSubstr("--listen HOST:PORT=127.0.0.1:50051"));
+  EXPECT_THAT(help, HasSubstr("--max-unary-reply-bytes BYTES=4MiB"));
+}
+
+TEST(Config, MarkdownHasARowPerMetric) {
+  EXPECT_THAT(Read({"--print-metrics-markdown"}).value().print.value(),
+              HasSubstr("| `grpc_server_started_total` | counter |"));
+}
+
+TEST(Config, MarkdownHasARowPerFlag) {
+  const std::string table = Read({"--print-flags-markdown", "--max-rows=9"}).value().print.value();
+  EXPECT_THAT(table, HasSubstr("| `--max-rows` | `IMAGE_VARIATIONS_MAX_ROWS` | `16` |"));
+}
+
+}  // namespace
+}  // namespace image_variations
