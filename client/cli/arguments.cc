@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "client/cli/suggestion.h"
+#include "pipeline/base/status_macros.h"
 
 namespace image_variations::client {
 namespace {
@@ -161,9 +162,10 @@ class HelpFormatter : public CLI::Formatter {
   }
 };
 
-std::string Help(const CLI::App& program) {
-  const CLI::App& command = NamedCommand(program);
-  const std::string text = command.help(&command == &program ? "" : kProgram);
+// `command` empty: the program's own.
+std::string Help(const CLI::App& program, const std::string& command) {
+  const std::string text =
+      command.empty() ? program.help() : program.get_subcommand(command)->help(kProgram);
   return absl::StrReplaceAll(text, {{"\n\n\n", "\n\n"}});
 }
 
@@ -206,24 +208,38 @@ absl::Status UsageError(const CLI::App& program, const std::string& problem) {
   return absl::InvalidArgumentError(absl::StrCat(problem, "\nTry: ", kProgram, name, " --help"));
 }
 
-// CLI11 speaks in exceptions; they end here. True: the words are understood; false: `text` is asked
-// for.
-absl::StatusOr<bool> Parse(CLI::App& program, std::vector<std::string> words, std::string& text) {
-  std::reverse(words.begin(), words.end());  // as CLI11 takes them
-  try {
-    program.parse(std::move(words));
-    return true;
-  } catch (const CLI::CallForHelp&) {
-    text = Help(program);
-    return false;
-  } catch (const CLI::CallForVersion&) {
-    text = absl::StrCat(kProgram, " ", IMAGE_VARIATIONS_VERSION, "\n");
-    return false;
-  } catch (const CLI::ParseError& error) {
+// CLI11 throws; its macro turns what it throws into a call of failure_message. 0: understood.
+int RunCli11(CLI::App& program, const std::vector<std::string>& words) {
+  std::vector<const char*> arguments = {kProgram};
+  for (const std::string& word : words) arguments.push_back(word.c_str());
+  CLI11_PARSE(program, static_cast<int>(arguments.size()), arguments.data());
+  return 0;
+}
+
+absl::Status Parse(CLI::App& program, const std::vector<std::string>& words) {
+  std::string problem;
+  program.failure_message([&](const CLI::App*, const CLI::Error& error) -> std::string {
     const std::vector<std::string> unknown = program.remaining(true);
-    return UsageError(program,
-                      unknown.empty() ? error.what() : DescribeUnknown(program, unknown.front()));
+    problem = unknown.empty() ? error.what() : DescribeUnknown(program, unknown.front());
+    return "";
+  });
+  if (RunCli11(program, words) == 0) return absl::OkStatus();
+  return UsageError(program, problem);
+}
+
+bool Has(const std::vector<std::string>& words, const std::string& word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+// Help or version, whatever else is said; empty: neither is asked for.
+std::string AskedText(const CLI::App& program, const std::vector<std::string>& words) {
+  if (words.empty()) return Help(program, "");
+  if (Has(words, "-h") || Has(words, "--help")) {
+    const std::vector<std::string> commands = CommandNames(program);
+    return Help(program, Has(commands, words.front()) ? words.front() : "");
   }
+  return words.front() == "--version" ? absl::StrCat(kProgram, " ", IMAGE_VARIATIONS_VERSION, "\n")
+                                      : "";
 }
 
 Command CommandOf(const std::string& name) {
@@ -277,10 +293,10 @@ absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words) 
   program.footer(kExitCodes);
   program.formatter(std::make_shared<HelpFormatter>());
   AddCommands(program, arguments, raw);
-  const auto understood =
-      Parse(program, words.empty() ? std::vector<std::string>{"--help"} : words, arguments.text);
-  if (!understood.ok()) return understood.status();
-  if (!*understood) return arguments;
+  arguments.text = AskedText(program, words);
+  if (!arguments.text.empty()) return arguments;
+  RETURN_IF_ERROR(Parse(program, words));
+  if (raw.timeout_seconds < 0) return UsageError(program, "--timeout is negative");
   arguments.command = CommandOf(NamedCommand(program).get_name());
   Convert(raw, arguments);
   if (arguments.command == Command::kVary) {

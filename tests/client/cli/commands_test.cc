@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -299,6 +300,21 @@ TEST_F(CommandsTest, QuietSaysNothing) {
   EXPECT_EQ(err_.str(), "");
 }
 
+TEST_F(CommandsTest, TheServerComesFromTheEnvironmentUnlessNamed) {
+  server_.SetServing(true);
+  setenv("IMAGE_VARIATIONS_SERVER", "unix:/tmp/nobody-in-the-environment", 1);
+  EXPECT_EQ(RunWords({"health"}), kExitFailed);
+  EXPECT_THAT(err_.str(), HasSubstr("no answer from unix:/tmp/nobody-in-the-environment"));
+  EXPECT_EQ(Run({"health"}), kExitDone);
+  unsetenv("IMAGE_VARIATIONS_SERVER");
+}
+
+TEST_F(CommandsTest, ATimeThatIsTooShortIsTheServersExitCodeAndSaysWhatToGive) {
+  server_.RefuseNext({grpc::DEADLINE_EXCEEDED, "deadline"});
+  EXPECT_EQ(Run({"vary", Picture("a.png"), "--timeout", "2m", "-o", folder_.path()}), kExitServer);
+  EXPECT_THAT(err_.str(), HasSubstr("not done within 2m; give it more time (--timeout)"));
+}
+
 TEST_F(CommandsTest, HealthIsZeroWhenServingAndOneOtherwise) {
   server_.SetServing(true);
   EXPECT_EQ(Run({"health"}), kExitDone);
@@ -352,6 +368,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Mistake{{"a.png"}, "did you mean image-variations vary a.png?"},
                       Mistake{{"vary", "a.png", "--guidence", "3"},
                               "did you mean --guidance-scale?"},
+                      Mistake{{"vary", "a.png", "--timeout", "-5s"}, "--timeout is negative"},
                       Mistake{{"vary"}, "PICTURE is required"},
                       Mistake{{"vary", "a.png", "--format", "gif"}, "gif not in {png,jpeg}"},
                       Mistake{{"vary", "a.png", "--steps", "many"}, "--steps"},
