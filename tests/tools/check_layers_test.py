@@ -65,6 +65,9 @@ class CheckLayers(unittest.TestCase):
         self.assert_refused("pipeline/engine/a.cc", "#include <thread>\n", "may not include thread")
         self.assert_refused("pipeline/engine/a.cc", "void f() { std::jthread t; }\n", "starts a thread")
 
+    def test_counting_cores_starts_no_thread(self):
+        self.assert_passes("pipeline/model/a.cc", "int n = std::thread::hardware_concurrency();\n")
+
     def test_try_outside_the_guard_is_refused(self):
         self.assert_refused("server/a.cc", "void f() {\n  try {\n  } catch (...) {\n  }\n}\n", "a.cc:2: `try`")
 
