@@ -49,12 +49,13 @@ struct Words {
   std::string preprocessing;
   std::string priority;
   double timeout_seconds = 0;
+  // By command: CLI11 gives the environment's value to the options of all commands.
+  std::map<std::string, std::string> servers;
 };
 
-void AddServerOptions(CLI::App& command, Arguments& arguments, Words& words,
-                      const std::string& timeout_help) {
+void AddServerOptions(CLI::App& command, Words& words, const std::string& timeout_help) {
   command
-      .add_option("--server", arguments.server,
+      .add_option("--server", words.servers[command.get_name()],
                   "Where it listens, or IMAGE_VARIATIONS_SERVER (default: localhost:50051)")
       ->envname("IMAGE_VARIATIONS_SERVER")
       ->option_text("HOST:PORT");
@@ -123,7 +124,7 @@ void AddCommands(CLI::App& program, Arguments& arguments, Words& words) {
   AddRequestOptions(vary, arguments.vary.request, words);
   AddOutputOptions(vary, arguments, words);
   vary.option_defaults()->group("The server");
-  AddServerOptions(vary, arguments, words, "For each picture, like 90s or 5m (default: no limit)");
+  AddServerOptions(vary, words, "For each picture, like 90s or 5m (default: no limit)");
   vary.add_option("--retries", arguments.vary.retries,
                   "How often a refused picture is tried again (default: 3)")
       ->check(CLI::Range(0, 100))
@@ -131,13 +132,13 @@ void AddCommands(CLI::App& program, Arguments& arguments, Words& words) {
 
   CLI::App& health = *program.add_subcommand(
       "health", "Ask whether the server is serving: exit code 0 if so, else 1");
-  AddServerOptions(health, arguments, words, "How long to wait (default: 5s)");
+  AddServerOptions(health, words, "How long to wait (default: 5s)");
   health.add_option("--service", arguments.health_service, "Of one service of the server")
       ->option_text("NAME");
 
   CLI::App& info =
       *program.add_subcommand("info", "Show the loaded model, what it accepts, and the load");
-  AddServerOptions(info, arguments, words, "How long to wait (default: 5s)");
+  AddServerOptions(info, words, "How long to wait (default: 5s)");
   info.add_flag("--json", arguments.json, "As a JSON object");
 }
 
@@ -192,8 +193,11 @@ std::string DescribeUnknown(const CLI::App& program, const std::string& word) {
   const CLI::App& command = NamedCommand(program);
   if (word.size() > 1 && word.front() == '-') {
     const std::string name = word.substr(0, word.find('='));
-    return absl::StrCat(name, " is not an option",
-                        DidYouMean(NearestName(name, OptionNames(command))));
+    const std::vector<std::string> known = OptionNames(command);
+    if (std::find(known.begin(), known.end(), name) != known.end()) {
+      return absl::StrCat(name, " belongs after the command");
+    }
+    return absl::StrCat(name, " is not an option", DidYouMean(NearestName(name, known)));
   }
   if (&command != &program) return absl::StrCat("'", word, "' is one word too many");
   const bool looks_like_file = word == "-" || word.find_first_of("./") != std::string::npos;
@@ -299,6 +303,8 @@ absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words) 
   if (raw.timeout_seconds < 0) return UsageError(program, "--timeout is negative");
   arguments.command = CommandOf(NamedCommand(program).get_name());
   Convert(raw, arguments);
+  const std::string& server = raw.servers[NamedCommand(program).get_name()];
+  if (!server.empty()) arguments.server = server;
   if (arguments.command == Command::kVary) {
     if (absl::Status status = CheckVary(arguments); !status.ok()) {
       return UsageError(program, std::string(status.message()));

@@ -369,6 +369,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Mistake{{"vary", "a.png", "--guidence", "3"},
                               "did you mean --guidance-scale?"},
                       Mistake{{"vary", "a.png", "--timeout", "-5s"}, "--timeout is negative"},
+                      Mistake{{"--json", "vary", "a.png"}, "--json belongs after the command"},
                       Mistake{{"vary"}, "PICTURE is required"},
                       Mistake{{"vary", "a.png", "--format", "gif"}, "gif not in {png,jpeg}"},
                       Mistake{{"vary", "a.png", "--steps", "many"}, "--steps"},
