@@ -1,6 +1,6 @@
 #include "pipeline/model/network_runner.h"
 
-#include <cstring>
+#include <algorithm>
 
 #include "ATen/CPUGeneratorImpl.h"
 #include "ATen/TensorOperators.h"
@@ -149,6 +149,42 @@ at::Tensor NetworkRunner::Embed(const at::Tensor& pixels) const {
   return networks_.image_encoder.Forward(pixels);
 }
 
+// A guided sample takes two rows, the unconditional one first.
+NetworkRunner::UnetBatch NetworkRunner::Assemble(absl::Span<const StepRow> rows, int padded_rows) {
+  std::vector<at::Tensor> latents, time_biases, context;
+  std::vector<int64_t> sample_of_row;
+  for (const StepRow& row : rows) {
+    if (RowsPerStep(row.guidance_scale) == 2) {
+      context.push_back(networks_.unet.unconditional_context);
+      sample_of_row.push_back(static_cast<int64_t>(latents.size()));
+    }
+    context.push_back(jobs_.at(row.job).context);
+    sample_of_row.push_back(static_cast<int64_t>(latents.size()));
+    latents.push_back(slots_.at(row.slot).latents * row.step->input_scale);
+    time_biases.push_back(TimeBiases(row.step->timestep));
+  }
+  // A GPU's kernels see the same batch whatever the mix of guided samples: dead rows to the padded
+  // count, halves apart from the start. On the CPU rows do not see each other, and dead ones are
+  // left out.
+  const bool is_fixed = !networks_.placement.device.is_cpu();
+  if (is_fixed) {
+    const size_t size =
+        std::max(sample_of_row.size(), static_cast<size_t>(std::max(0, padded_rows)));
+    sample_of_row.resize(size, 0);
+    context.resize(size, networks_.unet.unconditional_context);
+  }
+  UnetBatch batch = {
+      .latents = at::cat(latents).to(networks_.placement.dtype),
+      .time_biases = at::cat(time_biases),
+      .context = at::cat(context),
+      .sample_of_row = at::tensor(sample_of_row, at::kLong).to(networks_.placement.device)};
+  if (is_fixed) {
+    batch.latents = batch.latents.index_select(0, batch.sample_of_row);
+    batch.time_biases = batch.time_biases.index_select(0, batch.sample_of_row);
+  }
+  return batch;
+}
+
 at::Tensor NetworkRunner::TimeBiases(float timestep) {
   const auto known = time_biases_.find(timestep);
   if (known != time_biases_.end()) return known->second;
@@ -163,51 +199,20 @@ at::Tensor NetworkRunner::DrawNoise(at::Generator& generator, at::IntArrayRef sh
 
 std::vector<at::Tensor> NetworkRunner::PredictNoise(absl::Span<const StepRow> rows,
                                                     int padded_rows) {
-  std::vector<at::Tensor> inputs, time_biases, context;
-  std::vector<int64_t> sample_of_row;
-  for (const StepRow& row : rows) {
-    const auto sample = static_cast<int64_t>(inputs.size());
-    inputs.push_back(latents(row.slot) * row.step->input_scale);
-    time_biases.push_back(TimeBiases(row.step->timestep));
-    if (RowsPerStep(row.guidance_scale) == 2) {
-      context.push_back(networks_.unet.unconditional_context);
-      sample_of_row.push_back(sample);
-    }
-    context.push_back(jobs_.at(row.job).context);
-    sample_of_row.push_back(sample);
-  }
-  at::Tensor latents = at::cat(inputs).to(networks_.placement.dtype);
-  at::Tensor times = at::cat(time_biases);
-  // A GPU's kernels see the same batch whatever the mix of guided samples: dead rows to the padded
-  // count, halves apart from the start. On the CPU rows do not see each other, dead ones are
-  // left out.
-  const bool fixed_batch = !networks_.placement.device.is_cpu();
-  const size_t live_rows = sample_of_row.size();
-  if (fixed_batch) {
-    const size_t batch = std::max(live_rows, static_cast<size_t>(std::max(padded_rows, 0)));
-    sample_of_row.resize(batch, 0);
-    context.resize(batch, networks_.unet.unconditional_context);
-  }
-  const at::Tensor samples = at::tensor(sample_of_row, at::kLong).to(networks_.placement.device);
-  if (fixed_batch) {
-    latents = latents.index_select(0, samples);
-    times = times.index_select(0, samples);
-  }
+  const UnetBatch batch = Assemble(rows, padded_rows);
   const at::Tensor noise =
-      networks_.unet.Forward(latents, times, at::cat(context), samples).to(at::kFloat);
-
+      networks_.unet.Forward(batch.latents, batch.time_biases, batch.context, batch.sample_of_row)
+          .to(at::kFloat);
   std::vector<at::Tensor> predictions;
-  int64_t at_row = 0;
+  int64_t unet_row = 0;
   for (const StepRow& row : rows) {
-    const int64_t count = RowsPerStep(row.guidance_scale);
-    const at::Tensor conditional = noise.narrow(0, at_row + count - 1, 1);
-    if (count == 2) {
-      const at::Tensor unconditional = noise.narrow(0, at_row, 1);
+    if (RowsPerStep(row.guidance_scale) == 2) {
+      const at::Tensor unconditional = noise.narrow(0, unet_row++, 1);
+      const at::Tensor conditional = noise.narrow(0, unet_row++, 1);
       predictions.push_back(unconditional + (conditional - unconditional) * row.guidance_scale);
     } else {
-      predictions.push_back(conditional);
+      predictions.push_back(noise.narrow(0, unet_row++, 1));
     }
-    at_row += count;
   }
   return predictions;
 }

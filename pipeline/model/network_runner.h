@@ -57,6 +57,11 @@ class NetworkRunner final : public ModelRunner {
 
   absl::Status CheckRows(absl::Span<const StepRow>) const;
   at::Tensor Embed(const at::Tensor& pixels) const;
+  // The arguments of Unet::Forward.
+  struct UnetBatch {
+    at::Tensor latents, time_biases, context, sample_of_row;
+  };
+  UnetBatch Assemble(absl::Span<const StepRow>, int padded_rows);
   at::Tensor TimeBiases(float timestep);
   at::Tensor DrawNoise(at::Generator&, at::IntArrayRef shape) const;
   Slot Advance(const Slot&, const SamplerStep&, const at::Tensor& prediction) const;

@@ -1,7 +1,5 @@
 #include "pipeline/model/torch_model_runner.h"
 
-#include <thread>
-
 #include "ATen/Context.h"
 #include "ATen/Parallel.h"
 #include "ATen/Version.h"
@@ -94,8 +92,7 @@ absl::StatusOr<ModelInfo> Describe(const ModelDir& dir, const Placement& placeme
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> MakeTorchModelRunner(
     const ModelDir& dir, const TorchModelRunnerOptions& options) {
-  const int threads =
-      options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
+  const int threads = options.threads > 0 ? options.threads : at::intraop_default_num_threads();
   const auto load = [&]() -> absl::StatusOr<std::unique_ptr<NetworkRunner>> {
     SetUpLibTorch(threads);
     Placement placement;
