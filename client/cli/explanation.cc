@@ -16,10 +16,9 @@ absl::string_view InnermostCause(absl::string_view message) {
   return colon == absl::string_view::npos ? message : message.substr(colon + 2);
 }
 
-std::string ExplainNoAnswer(absl::string_view message, const std::string& server) {
-  return absl::StrCat("no answer from ", server, " (", InnermostCause(message),
-                      "); is image-variations-server running there? --server or "
-                      "IMAGE_VARIATIONS_SERVER names another");
+// UNAVAILABLE came from gRPC, not from a server that starts or drains.
+bool HasNoAnswer(const absl::Status& status) {
+  return absl::IsUnavailable(status) && DecodeErrorDetails(status).reason.empty();
 }
 
 std::string ExplainBadRequest(absl::string_view message, const ErrorDetails& details) {
@@ -42,24 +41,32 @@ std::string ExplainRefusal(absl::string_view message, const ErrorDetails& detail
 
 }  // namespace
 
-std::string Explain(const absl::Status& status, const Arguments& arguments) {
-  const ErrorDetails details = DecodeErrorDetails(status);
+std::string DescribeCause(const absl::Status& status, const Arguments& arguments) {
   const absl::string_view message = status.message();
+  if (!HasNoAnswer(status)) return std::string(message);
+  return absl::StrCat("no answer from ", arguments.server, " (", InnermostCause(message), ")");
+}
+
+std::string Explain(const absl::Status& status, const Arguments& arguments) {
+  const std::string cause = DescribeCause(status, arguments);
+  const ErrorDetails details = DecodeErrorDetails(status);
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:
-      if (details.reason.empty()) return ExplainNoAnswer(message, arguments.server);
-      return ExplainRefusal(message, details);
+      if (!HasNoAnswer(status)) return ExplainRefusal(cause, details);
+      return absl::StrCat(cause,
+                          "; is image-variations-server running there? --server or "
+                          "IMAGE_VARIATIONS_SERVER names another");
     case absl::StatusCode::kResourceExhausted:
-      return ExplainRefusal(message, details);
+      return ExplainRefusal(cause, details);
     case absl::StatusCode::kInvalidArgument:
-      return ExplainBadRequest(message, details);
+      return ExplainBadRequest(cause, details);
     case absl::StatusCode::kDeadlineExceeded:
       return absl::StrCat("not done within ", absl::FormatDuration(arguments.timeout),
                           "; give it more time (--timeout) or less to do");
     case absl::StatusCode::kCancelled:
       return "interrupted";
     default:
-      return std::string(message);
+      return cause;
   }
 }
 

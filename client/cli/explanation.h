@@ -1,4 +1,4 @@
-// Errors as a person reads them: what happened, and what to do next.
+// Errors as a person reads them.
 #pragma once
 
 #include <string>
@@ -9,6 +9,10 @@
 
 namespace image_variations::client {
 
+// What happened, alone: "no answer from HOST:PORT (Connection refused)".
+std::string DescribeCause(const absl::Status&, const Arguments&);
+
+// And what to do next.
 std::string Explain(const absl::Status&, const Arguments&);
 
 ExitCode ExitCodeOf(const absl::Status&);

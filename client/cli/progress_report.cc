@@ -74,10 +74,9 @@ void ProgressReport::OnProgress(const Progress& progress) {
   }
 }
 
-void ProgressReport::OnRetry(const Retry& retry, int max_attempts) {
-  Say(absl::StrCat(picture_, ": ", absl::string_view(retry.why.message()), "; trying again in ",
-                   FormatClock(retry.wait), " (attempt ", retry.attempt, " of ", max_attempts,
-                   ")"));
+void ProgressReport::OnRetry(absl::string_view why, const Retry& retry, int max_attempts) {
+  Say(absl::StrCat(picture_, ": ", why, "; trying again in ", FormatClock(retry.wait), " (attempt ",
+                   retry.attempt, " of ", max_attempts, ")"));
 }
 
 void ProgressReport::Say(absl::string_view text) {

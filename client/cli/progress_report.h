@@ -26,7 +26,7 @@ class ProgressReport {
 
   void OnAdmitted(const Admitted&);
   void OnProgress(const Progress&);
-  void OnRetry(const Retry&, int max_attempts);
+  void OnRetry(absl::string_view why, const Retry&, int max_attempts);
   // A line of its own, above the bar. Not when quiet.
   void Say(absl::string_view text);
 

@@ -167,7 +167,10 @@ absl::Status VaryCommand::CallServer(const std::string& stem, ProgressReport& re
              written.Update(WriteVariation(variation, stem, report, result));
              result.result.variations.push_back(variation);
            },
-       .on_retry = [&](const Retry& retry) { report.OnRetry(retry, vary_.retries + 1); },
+       .on_retry =
+           [&](const Retry& retry) {
+             report.OnRetry(DescribeCause(retry.why, arguments_), retry, vary_.retries + 1);
+           },
        .cancelled = &terminal_.interrupted});
   RETURN_IF_ERROR(reply.status());
   result.result = *std::move(reply);

@@ -273,6 +273,13 @@ TEST_F(CommandsTest, AMissingServerIsNamedAndAskedOnce) {
   EXPECT_EQ(std::count(objects.begin(), objects.end(), '\n'), 2);
 }
 
+TEST_F(CommandsTest, AMissingServerIsNamedAtEachAttempt) {
+  RunWords({"vary", Picture("a.png"), "--server", "unix:/tmp/nobody", "--retries", "1", "-o",
+            folder_.path()});
+  EXPECT_THAT(err_.str(), HasSubstr("no answer from unix:/tmp/nobody (No such file or directory); "
+                                    "trying again in 0:02 (attempt 2 of 2)"));
+}
+
 TEST_F(CommandsTest, AnInterruptEndsTheRun) {
   interrupted_ = true;
   EXPECT_EQ(Run({"vary", Picture("a.png"), "-o", folder_.path()}), kExitInterrupted);

@@ -81,10 +81,7 @@ TEST(ProgressReport, UsesNoEscapeSequence) {
 TEST(ProgressReport, ARetryTellsWhyWhenAndHowOften) {
   std::ostringstream out;
   ProgressReport report(out, ProgressStyle::kLines, "cat.png");
-  report.OnRetry({.why = absl::ResourceExhaustedError("the line is full"),
-                  .wait = absl::Seconds(20),
-                  .attempt = 2},
-                 4);
+  report.OnRetry("the line is full", {.wait = absl::Seconds(20), .attempt = 2}, 4);
   EXPECT_EQ(out.str(), "cat.png: the line is full; trying again in 0:20 (attempt 2 of 4)\n");
 }
 
