@@ -50,7 +50,8 @@ std::string DescribeStatus(const ServerStatus& status, const std::string& server
                   status.rows_running, " rows running, ", status.samples_waiting,
                   " samples waiting, a wait of about ", FormatClock(status.predicted_wait), "\n");
   for (const auto& [rows, time] : status.step_costs) {
-    absl::StrAppendFormat(&text, "step         %d rows in %s\n", rows, absl::FormatDuration(time));
+    absl::StrAppendFormat(&text, "UNet call    rows: %2d, time: %.1f ms\n", rows,
+                          absl::ToDoubleMilliseconds(time));
   }
   return text;
 }
