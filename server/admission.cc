@@ -18,11 +18,12 @@ constexpr double kDecodeRows = 3.2;
 constexpr absl::Duration kMinRetryDelay = absl::Milliseconds(100);
 constexpr absl::Duration kStartingRetryDelay = absl::Seconds(1);
 
-absl::Status QueueFull(absl::string_view message, const ErrorMetadata& metadata,
-                       absl::Duration retry_delay) {
-  return WithRetryDelay(
-      MakeError(absl::StatusCode::kResourceExhausted, reason::kQueueFull, message, metadata),
-      std::max(retry_delay, kMinRetryDelay));
+absl::Status QueueFull(absl::string_view message, const ErrorMetadata& metadata) {
+  return MakeError(absl::StatusCode::kResourceExhausted, reason::kQueueFull, message, metadata);
+}
+
+absl::Status RetryAfter(absl::Duration delay, absl::Status status) {
+  return WithRetryDelay(std::move(status), std::max(delay, kMinRetryDelay));
 }
 
 absl::Status DeadlineUnreachable(absl::Duration predicted, absl::Duration remaining) {
@@ -150,13 +151,15 @@ absl::Status AdmissionGate::CheckLimits(const RequestCost& cost) const {
   };
   for (const auto& row : table) {
     if (row.inside + row.asked <= row.limit) continue;
-    return QueueFull(absl::StrCat("the line is full: ", row.inside, " ", row.what, " in it, ",
-                                  row.asked, " asked for, limit ", row.limit),
-                     {{"resource", std::string(row.what)},
-                      {"queued", absl::StrCat(row.inside)},
-                      {"asked", absl::StrCat(row.asked)},
-                      {"limit", absl::StrCat(row.limit)}},
-                     TimeUntilOneLeaves());
+    const absl::Status full =
+        QueueFull(absl::StrCat("the line is full: ", row.inside, " ", row.what, " in it, ",
+                               row.asked, " asked for, limit ", row.limit),
+                  {{"resource", std::string(row.what)},
+                   {"queued", absl::StrCat(row.inside)},
+                   {"asked", absl::StrCat(row.asked)},
+                   {"limit", absl::StrCat(row.limit)}});
+    const bool never_fits = row.asked > row.limit;
+    return never_fits ? full : RetryAfter(TimeUntilOneLeaves(), full);
   }
   return absl::OkStatus();
 }
@@ -175,8 +178,7 @@ absl::StatusOr<AdmissionForecast> AdmissionGate::Predict(const RequestCost& cost
   if (forecast.finish > remaining) {
     const absl::Status late = DeadlineUnreachable(forecast.finish, remaining);
     const bool never = cost.alone_time > remaining;
-    return never ? late
-                 : WithRetryDelay(late, std::max(forecast.finish - remaining, kMinRetryDelay));
+    return never ? late : RetryAfter(forecast.finish - remaining, late);
   }
   absl::Duration finish = forecast.start + cost.shared_time;
   for (; entry != entries_.end(); ++entry) {
@@ -184,8 +186,9 @@ absl::StatusOr<AdmissionForecast> AdmissionGate::Predict(const RequestCost& cost
     const absl::Duration late = now + finish - entry->second.deadline;
     const bool newcomer_makes_it_late = late > absl::ZeroDuration() && late <= cost.shared_time;
     if (newcomer_makes_it_late) {
-      return QueueFull("it would make another request miss its deadline",
-                       {{"resource", "time"}, {"late", absl::FormatDuration(late)}}, late);
+      return RetryAfter(late,
+                        QueueFull("it would make another request miss its deadline",
+                                  {{"resource", "time"}, {"late", absl::FormatDuration(late)}}));
     }
   }
   return forecast;

@@ -317,6 +317,11 @@ absl::Status CheckTogether(const ServerConfig& config) {
         absl::StrCat("--default-guidance is ", limits.default_guidance_scale,
                      ", --max-guidance only ", limits.max_guidance_scale));
   }
+  if (limits.max_sample_count > config.engine.batcher.max_waiting_samples) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--max-sample-count is ", limits.max_sample_count,
+                     ", --max-waiting-samples only ", config.engine.batcher.max_waiting_samples));
+  }
   constexpr int64_t kOtherFields = 64 << 10;
   if (config.listener.max_message_bytes < limits.image.max_bytes + kOtherFields) {
     return absl::InvalidArgumentError(

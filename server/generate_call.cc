@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/base/log.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/image/codec.h"
 #include "server/generation_parameters.h"
@@ -59,6 +60,8 @@ GenerateCall::GenerateCall(const CallContext& context, JobId id, const std::stri
 
 void GenerateCall::Start(absl::StatusOr<ValidRequest> request) {
   if (const absl::Status admitted = Admit(std::move(request)); !admitted.ok()) {
+    Log(Severity::kDebug, "request refused",
+        {{"reason", ReasonOf(admitted)}, {"why", admitted.message()}});
     context_.metrics.OnRequestEnded(admitted, /*was_admitted=*/false);
     reply_.OnEnd(admitted);
     return;
@@ -232,6 +235,14 @@ void GenerateCall::EndPart() {
 }
 
 void GenerateCall::Finish(const absl::Status& status) {
+  Log(Severity::kInfo, "request ended",
+      {{"request_id", request_.request_id},
+       {"code", absl::StatusCodeToString(status.code())},
+       {"reason", ReasonOf(status)},
+       {"samples", request_.sample_count},
+       {"steps", request_.sampler.num_inference_steps},
+       {"unet_rows", job_metrics_.unet_rows},
+       {"seconds", absl::ToDoubleSeconds(context_.clock.Now() - begin_)}});
   context_.metrics.OnRequestEnded(status, /*was_admitted=*/true);
   if (status.ok()) {
     reply_.OnEnd(completed());

@@ -62,9 +62,9 @@ absl::Status Lifecycle::WaitForStop() {
 
 bool Lifecycle::Drain(const DrainOptions& options) {
   SetHealth(false);
-  if (state() == ServerState::kServing) {
-    Log(Severity::kInfo, "draining", {{"requests", gate_.requests()}});
-    absl::SleepFor(options.delay);
+  Log(Severity::kInfo, "draining", {{"requests", gate_.requests()}});
+  absl::SleepFor(options.delay);
+  if (state() != ServerState::kFailed) {
     gate_.Close(WithRetryDelay(
         MakeError(absl::StatusCode::kUnavailable, reason::kDraining, "the server is shutting down"),
         kDrainingRetryDelay));

@@ -32,7 +32,6 @@ constexpr absl::Duration kDeviceLostGrace = absl::Seconds(1);     // for answers
 
 int Fail(ExitCode code, const absl::Status& why) {
   Log(Severity::kError, "cannot serve", {{"why", why.message()}});
-  std::fprintf(stderr, "image-variations-server: %s\n", std::string(why.message()).c_str());
   return code;
 }
 

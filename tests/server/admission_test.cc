@@ -91,6 +91,13 @@ TEST(AdmissionGate, EachLimitRefusesAndNamesItself) {
   }
 }
 
+TEST(AdmissionGate, RequestThatNeverFitsHasNoRetry) {
+  Gate gate({.max_bytes = 99});
+  const absl::Status refused = gate.Ask(Work(absl::Seconds(1))).status();
+  EXPECT_EQ(ReasonOf(refused), "QUEUE_FULL");
+  EXPECT_EQ(RetryDelayOf(refused), std::nullopt);
+}
+
 TEST(AdmissionGate, DeadlineThatHasPassedIsTold) {
   Gate gate;
   const absl::Status refused = gate.Ask(Work(absl::Seconds(1)), kNow).status();
