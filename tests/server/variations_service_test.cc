@@ -5,13 +5,13 @@
 #include <thread>
 #include <vector>
 
-#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "grpcpp/client_context.h"
 #include "gtest/gtest.h"
 #include "prometheus/text_serializer.h"
 #include "tests/pipeline/image/test_pictures.h"
 #include "tests/server/error_details.h"
+#include "tests/server/test_calls.h"
 #include "tests/server/test_server.h"
 #include "tests/support/simulated_clock.h"
 
@@ -25,37 +25,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Key;
 using ::testing::Pair;
-
-std::string Png(int shade = 100) {
-  return EncodeImage({8, 8, std::vector<uint8_t>(3 * 8 * 8, static_cast<uint8_t>(shade))}, {})
-      .value();
-}
-
-v1::GenerateVariationsRequest Request(int samples = 1, int steps = 4) {
-  v1::GenerateVariationsRequest request;
-  request.set_image(Png());
-  request.set_sample_count(samples);
-  request.set_step_count(steps);
-  request.set_sampler("ddim");
-  request.set_seed(10);
-  return request;
-}
-
-struct Reply {
-  grpc::Status status;
-  v1::GenerateVariationsResponse response;
-
-  ErrorDetails details() const { return DetailsOf(status); }
-};
-
-Reply Generate(TestServer& server, const v1::GenerateVariationsRequest& request,
-               absl::Time deadline = absl::InfiniteFuture()) {
-  grpc::ClientContext context;
-  if (deadline != absl::InfiniteFuture()) context.set_deadline(absl::ToChronoTime(deadline));
-  Reply reply;
-  reply.status = server.stub().GenerateVariations(&context, request, &reply.response);
-  return reply;
-}
 
 struct Stream {
   grpc::Status status;
@@ -74,15 +43,6 @@ Stream Listen(TestServer& server, const v1::GenerateVariationsRequest& request,
   while (reader->Read(&event)) stream.events.push_back(event);
   stream.status = reader->Finish();
   return stream;
-}
-
-// Nothing of any request is left: not in the gate, not in the engine.
-void ExpectIdle(TestServer& server) {
-  EXPECT_TRUE(server.gate().WaitUntilEmpty(absl::Seconds(30)));
-  EXPECT_TRUE(Eventually([&] {
-    const EngineStatus status = server.engine().status();
-    return status.samples_running == 0 && status.samples_waiting == 0;
-  }));
 }
 
 TEST(GenerateVariations, AnswersEverySampleByIndexWithItsSeed) {
@@ -402,22 +362,6 @@ TEST(GenerateVariations, DeadlineThatCannotBeMetIsRefusedByTheMeasuredStepCost) 
   EXPECT_EQ(refused.details().retry_delay, std::nullopt);
 }
 
-// Holds the engine in its first UNet call after the warm-up.
-struct HeldEngine {
-  absl::Notification is_held, release;
-  std::atomic<bool> is_armed = false;
-
-  TestServerOptions Options() {
-    return {.set_up_runner = [this](FakeModelRunner& runner) {
-      runner.on_call = [this](absl::string_view verb, int) {
-        if (verb != "Denoise" || !is_armed.exchange(false)) return;
-        is_held.Notify();
-        release.WaitForNotification();
-      };
-    }};
-  }
-};
-
 TEST(GenerateVariations, FullLineIsRefusedWithRetryInfo) {
   HeldEngine held;
   TestServerOptions options = held.Options();
@@ -434,89 +378,9 @@ TEST(GenerateVariations, FullLineIsRefusedWithRetryInfo) {
   first.join();
 }
 
-TEST(Lifecycle, DrainRefusesNewRequestsAndLetsRunningOnesFinish) {
-  HeldEngine held;
-  TestServer server(held.Options());
-  EXPECT_EQ(server.Health(), "SERVING");
-  EXPECT_EQ(server.Health("imagevariations.v1.VariationService"), "SERVING");
-  held.is_armed = true;
-  std::thread running([&] { EXPECT_TRUE(Generate(server, Request()).status.ok()); });
-  held.is_held.WaitForNotification();
-  server.lifecycle().RequestStop();
-  EXPECT_TRUE(server.lifecycle().WaitForStop().ok());
-  EXPECT_EQ(server.Health(), "NOT_SERVING");
-  std::thread drain([&] { EXPECT_TRUE(server.lifecycle().Drain({})); });
-  ASSERT_TRUE(Eventually([&] { return server.lifecycle().state() == ServerState::kDraining; }));
-
-  const Reply refused = Generate(server, Request());
-  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::UNAVAILABLE);
-  EXPECT_EQ(refused.details().reason, "DRAINING");
-  EXPECT_NE(refused.details().retry_delay, std::nullopt);
-  held.release.Notify();
-  running.join();
-  drain.join();
-}
-
-TEST(Lifecycle, DrainGivesUpAfterItsTimeout) {
-  HeldEngine held;
-  TestServer server(held.Options());
-  held.is_armed = true;
-  std::thread running([&] { Generate(server, Request()); });
-  held.is_held.WaitForNotification();
-  EXPECT_FALSE(server.lifecycle().Drain({.timeout = absl::ZeroDuration()}));
-  held.release.Notify();
-  running.join();
-}
-
-TEST(Lifecycle, LostDeviceAnswersUnavailableAndEndsTheServer) {
-  std::atomic<bool> is_lost = false;
-  TestServer server({.set_up_runner = [&is_lost](FakeModelRunner& runner) {
-    runner.fault = [&is_lost](absl::string_view verb, int) {
-      return is_lost && verb == "Denoise" ? absl::DataLossError("error 719") : absl::OkStatus();
-    };
-  }});
-  is_lost = true;
-  for (int attempt = 0; attempt < 2; ++attempt) {
-    const Reply reply = Generate(server, Request());
-    EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::UNAVAILABLE);
-    EXPECT_EQ(reply.details().reason, "DEVICE_FAILED");
-  }
-  EXPECT_EQ(server.lifecycle().WaitForStop().code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(server.Health(), "NOT_SERVING");
-  grpc::ClientContext context;
-  v1::GetServerStatusResponse status;
-  EXPECT_TRUE(server.stub().GetServerStatus(&context, {}, &status).ok());
-  EXPECT_EQ(status.state(), v1::GetServerStatusResponse::STATE_FAILED);
-  ExpectIdle(server);
-}
-
-TEST(Lifecycle, StartingServerSaysSo) {
+TEST(StreamVariations, StartingServerSaysSo) {
   TestServer server({}, /*serves=*/false);
-  EXPECT_EQ(server.Health(), "NOT_SERVING");
-  const Reply refused = Generate(server, Request());
-  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::UNAVAILABLE);
-  EXPECT_EQ(refused.details().reason, "STARTING");
   EXPECT_EQ(DetailsOf(Listen(server, Request()).status).reason, "STARTING");
-  grpc::ClientContext context;
-  v1::GetServerStatusResponse status;
-  EXPECT_TRUE(server.stub().GetServerStatus(&context, {}, &status).ok());
-  EXPECT_EQ(status.state(), v1::GetServerStatusResponse::STATE_STARTING);
-}
-
-TEST(EngineThread, ModelWithoutSafetyCheckerIsRefusedWithAdvice) {
-  const RealClock clock;
-  Metrics metrics;
-  EngineThread thread(
-      {},
-      []() -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
-        ModelInfo info = FakeModelRunner::DefaultInfo();
-        info.has_safety_checker = false;
-        return std::make_unique<FakeModelRunner>(info);
-      },
-      clock, metrics);
-  const absl::Status refused = thread.WaitUntilWarm().status();
-  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(refused.message()), HasSubstr("--safety off"));
 }
 
 TEST(GetModel, TellsModelDefaultsAndLimits) {
