@@ -137,33 +137,44 @@ TEST(Server, RefusesBadInputWithReasonAndFieldAndKeepsNothing) {
   EXPECT_EQ(client.GetServerStatus()->samples_waiting, 0);
 }
 
+// Rows that the server has computed in UNet calls since it began to serve.
+int64_t UnetRows(const ServerProcess& server) {
+  const std::string name = "\nimage_variations_unet_rows_total ";
+  const std::string text = server.Metrics();
+  const size_t at = text.find(name) + name.size();
+  int64_t rows = -1;
+  EXPECT_TRUE(absl::SimpleAtoi(text.substr(at, text.find('\n', at) - at), &rows)) << text;
+  return rows;
+}
+
+constexpr int kLongSamples = 4;
+constexpr int kLongSteps = 200;
+constexpr int64_t kLongRows = 2 * kLongSamples * (kLongSteps + 1);
+
 TEST(Server, ADeadlineThatPassesStopsTheWork) {
   const ServerProcess server;
   const client::Client client = server.Connect();
-  const absl::Time begin = absl::Now();
   const auto late = client.Vary({.image = Penguin(),
-                                 .sample_count = 4,
-                                 .step_count = 200,
-                                 .deadline = begin + absl::Milliseconds(300)});
+                                 .sample_count = kLongSamples,
+                                 .step_count = kLongSteps,
+                                 .deadline = absl::Now() + absl::Milliseconds(300)});
   // Refused at once when the step cost says so, else stopped by the deadline.
   EXPECT_THAT(late.status().code(), ::testing::AnyOf(absl::StatusCode::kResourceExhausted,
                                                      absl::StatusCode::kDeadlineExceeded));
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(2));
   EXPECT_TRUE(client.Vary({.image = Penguin(), .step_count = 2}).ok());
+  EXPECT_LT(UnetRows(server), kLongRows / 2);
 }
 
 TEST(Server, ACallerWhoLeavesTakesItsWorkWithIt) {
   const ServerProcess server;
   const client::Client client = server.Connect();
   std::atomic<bool> cancelled = false;
-  const absl::Time begin = absl::Now();
   const auto result = client.Vary(
-      {.image = Penguin(), .sample_count = 4, .step_count = 200},
+      {.image = Penguin(), .sample_count = kLongSamples, .step_count = kLongSteps},
       {.on_progress = [&](const client::Progress&) { cancelled = true; }, .cancelled = &cancelled});
   EXPECT_EQ(result.status().code(), absl::StatusCode::kCancelled);
-  // A picture of somebody else is not delayed by what is left of it.
   ASSERT_TRUE(client.Vary({.image = Penguin(), .step_count = 2}).ok());
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(5));
+  EXPECT_LT(UnetRows(server), kLongRows / 2);
 }
 
 TEST(Server, SigtermLetsRunningRequestsFinishAndExitsWithZero) {
@@ -191,7 +202,7 @@ TEST(Server, ASecondSignalEndsItNow) {
   auto call = std::async(std::launch::async, [&] {
     bool first = true;
     return server.Connect()
-        .Vary({.image = Penguin(), .sample_count = 4, .step_count = 200},
+        .Vary({.image = Penguin(), .sample_count = kLongSamples, .step_count = kLongSteps},
               {.on_progress =
                    [&](const client::Progress&) {
                      if (std::exchange(first, false)) running.set_value();
@@ -199,13 +210,11 @@ TEST(Server, ASecondSignalEndsItNow) {
         .status();
   });
   running.get_future().wait();
-  const absl::Time begin = absl::Now();
   server.Signal(SIGTERM);
   std::this_thread::sleep_for(std::chrono::milliseconds(100));  // two signals at once would be one
   server.Signal(SIGTERM);
   EXPECT_NE(server.WaitForExit(), 0);
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(3));
-  EXPECT_FALSE(call.get().ok());
+  EXPECT_FALSE(call.get().ok());  // the work was not waited for
 }
 
 // The bundled model in a folder that may be damaged.
