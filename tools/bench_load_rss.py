@@ -4,8 +4,8 @@
     .venv/bin/python tools/make_full_size_model.py /tmp/full-size
     python3 tools/bench_load_rss.py --model /tmp/full-size [--flag-of-the-server ...]
 
-Weights are loaded into memory of their own (anonymous) from mapped files; a second copy would show as twice as much.
-Exits 1 if the peak resident set passes weights + 1 GB.
+Starting includes the self-test and the warm-up, whose activations are anonymous memory too; the times of the peaks
+tell them from loading. Exits 1 if the peak resident set passes weights + 1 GB.
 """
 import argparse
 import glob
@@ -36,21 +36,22 @@ def main():
     a, flags = parser.parse_known_args()
 
     weights = sum(os.path.getsize(path) for path in glob.glob(f"{a.model}/*/*.safetensors"))
-    peaks = dict.fromkeys(FIELDS, 0)
+    peaks = dict.fromkeys(FIELDS, (0, 0))   # bytes, seconds since the start
+    began = time.monotonic()
 
     def sample(pid):
         now = status(pid)
         for field in FIELDS:
-            peaks[field] = max(peaks[field], now.get(field, 0))
+            peaks[field] = max(peaks[field], (now.get(field, 0), time.monotonic() - began))
 
-    began = time.monotonic()
     with running_server(a.bin, a.model, flags, while_starting=sample) as (process, _):
         serving = time.monotonic() - began
         last = status(process.pid)
     print(f"weights  {weights / 1e9:7.3f} GB in {a.model}; serving after {serving:.1f} s")
     print(f"VmHWM    {last['VmHWM'] / 1e9:7.3f} GB, limit {(weights + SPARE_BYTES) / 1e9:.3f} GB (weights + 1 GB)")
     for field in FIELDS:
-        print(f"{field:8} {peaks[field] / 1e9:7.3f} GB at most, {last[field] / 1e9:.3f} GB when serving")
+        most, when = peaks[field]
+        print(f"{field:8} {most / 1e9:7.3f} GB at most (at {when:.1f} s), {last[field] / 1e9:.3f} GB when serving")
     sys.exit(0 if last["VmHWM"] <= weights + SPARE_BYTES else 1)
 
 
