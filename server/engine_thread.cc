@@ -15,8 +15,11 @@ EngineThread::EngineThread(EngineOptions options, ModelRunnerFactory factory, co
 }
 
 EngineThread::~EngineThread() {
-  stopping_ = true;
-  if (const absl::StatusOr<Engine*> engine = WaitUntilWarm(); engine.ok()) (*engine)->Wake();
+  {
+    absl::MutexLock lock(&mutex_, absl::Condition(&is_known_));
+    stopping_ = true;
+    if (engine_.ok()) (*engine_)->Wake();  // under the lock: Run does not destroy it before
+  }
   thread_.join();
 }
 
@@ -35,6 +38,7 @@ void EngineThread::Run(ModelRunnerFactory factory) {
   while (!stopping_) {
     if (!(*engine)->RunTick()) (*engine)->WaitForMail(absl::InfiniteFuture());
   }
+  Publish(absl::UnavailableError("the engine has ended"));
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> EngineThread::MakeWarmEngine(ModelRunnerFactory factory) {
