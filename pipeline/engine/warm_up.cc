@@ -9,8 +9,8 @@ namespace image_variations {
 namespace {
 
 constexpr JobId kWarmUpJob{0};
-constexpr absl::Duration kLongCall =
-    absl::Seconds(1);  // a first call so long is a measurement: nothing hides in it
+constexpr absl::Duration kLongCall = absl::Seconds(1);  // so long that nothing else weighs
+constexpr int kRowsForAShape = 2;  // measured whatever it takes: fewer say nothing of more
 
 absl::Status PrepareSlots(ModelRunner& runner, int slots) {
   const ModelInfo& info = runner.info();
@@ -50,21 +50,30 @@ absl::Status RunOtherStages(ModelRunner& runner) {
   return runner.ScoreImages(std::vector<ScoreRow>{{kWarmUpJob, &*pictures[0]}}).status();
 }
 
+// The shortest of a few calls: the first pays for things that are done once, and the machine may be
+// busy.
+absl::StatusOr<absl::Duration> ShortestCall(ModelRunner& runner, const Clock& clock, int rows) {
+  ASSIGN_OR_RETURN(absl::Duration shortest, TimeCall(runner, clock, rows));
+  for (int repeat = 0; repeat < 3 && shortest < kLongCall; ++repeat) {
+    ASSIGN_OR_RETURN(const absl::Duration time, TimeCall(runner, clock, rows));
+    shortest = std::min(shortest, time);
+  }
+  return shortest;
+}
+
 absl::Status TimeCalls(ModelRunner& runner, const Clock& clock, int max_rows, absl::Duration budget,
                        StepCostModel* cost) {
   const ModelInfo& info = runner.info();
   const int64_t area =
       int64_t{info.default_width / info.latent_factor} * (info.default_height / info.latent_factor);
   const absl::Time begin = clock.Now();
-  for (int rows = 1;; rows = std::min(2 * rows, max_rows)) {
-    ASSIGN_OR_RETURN(absl::Duration time, TimeCall(runner, clock, rows));
-    for (int repeat = 0; repeat < 3 && time < kLongCall; ++repeat) {
-      ASSIGN_OR_RETURN(time, TimeCall(runner, clock, rows));
-      cost->Observe(area, rows, time);
-    }
-    if (time >= kLongCall) cost->Observe(area, rows, time);
-    if (rows == max_rows || clock.Now() - begin + 2 * time > budget) return absl::OkStatus();
+  for (int rows = 1; rows <= max_rows; rows *= 2) {
+    const bool is_affordable = clock.Now() - begin + cost->Predict(area, rows) < budget;
+    if (rows > kRowsForAShape && !is_affordable) break;
+    ASSIGN_OR_RETURN(const absl::Duration time, ShortestCall(runner, clock, rows));
+    cost->Observe(area, rows, time);
   }
+  return absl::OkStatus();
 }
 
 }  // namespace
