@@ -39,5 +39,8 @@ check:           ## format and layers
 	@git ls-files '*.h' '*.cc' | xargs clang-format-14 --dry-run --Werror
 	@python3 tools/check_layers.py
 
-format:
+bench: release   ## the numbers of docs/parity.md: overhead, memory and parity of the full-size model
+	@tools/bench.sh
+
+format:          ## make the format right
 	@git ls-files '*.h' '*.cc' | xargs clang-format-14 -i
