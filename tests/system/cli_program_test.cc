@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "pipeline/image/codec.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/system/programs.h"
 
 namespace image_variations {

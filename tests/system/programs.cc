@@ -155,30 +155,11 @@ std::string ServerProcess::Metrics() const {
   return ReadToEnd(fd);
 }
 
-int64_t ServerProcess::ResidentBytes() const {
-  std::istringstream fields(ReadFile(absl::StrCat("/proc/", pid_, "/statm")));
-  int64_t pages = 0;
-  fields >> pages >> pages;
-  return pages * sysconf(_SC_PAGESIZE);
-}
-
-TemporaryFolder::TemporaryFolder() {
-  std::string name = std::filesystem::temp_directory_path() / "image-variations-XXXXXX";
-  IV_CHECK(mkdtemp(name.data()) != nullptr);
-  path_ = name;
-}
-
-TemporaryFolder::~TemporaryFolder() { std::filesystem::remove_all(path_); }
-
 std::string ReadFile(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream content;
   content << file.rdbuf();
   return content.str();
-}
-
-void WriteFile(const std::filesystem::path& path, const std::string& content) {
-  std::ofstream(path, std::ios::binary) << content;
 }
 
 }  // namespace image_variations

@@ -39,7 +39,6 @@ class ServerProcess {
   void Signal(int signal) const;
   int WaitForExit();            // as Finished::exit_code
   std::string Metrics() const;  // the text at metrics_address()/metrics
-  int64_t ResidentBytes() const;
 
  private:
   pid_t pid_ = -1;
@@ -47,19 +46,7 @@ class ServerProcess {
   std::string address_, metrics_address_;
 };
 
-// A folder of this test's own, removed in the end.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
 std::string ReadFile(const std::filesystem::path&);
-void WriteFile(const std::filesystem::path&, const std::string& content);
 
 inline const std::filesystem::path kModel = "demo/model";
 inline const std::filesystem::path kPictures = "demo/pictures";

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/error_details.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/system/programs.h"
 
 namespace image_variations {
@@ -177,20 +178,26 @@ TEST(Server, ACallerWhoLeavesTakesItsWorkWithIt) {
   EXPECT_LT(UnetRows(server), kLongRows / 2);
 }
 
-TEST(Server, SigtermLetsRunningRequestsFinishAndExitsWithZero) {
-  ServerProcess server;
-  std::promise<void> running;
-  auto call = std::async(std::launch::async, [&] {
+// Starts a request and returns when its first steps were taken.
+std::future<absl::Status> BeginCall(const ServerProcess& server, int samples, int steps) {
+  auto running = std::make_shared<std::promise<void>>();
+  auto status = std::async(std::launch::async, [&server, samples, steps, running] {
     bool first = true;
+    const auto on_progress = [&](const client::Progress&) {
+      if (std::exchange(first, false)) running->set_value();
+    };
     return server.Connect()
-        .Vary({.image = Penguin(), .sample_count = 2, .step_count = 60},
-              {.on_progress =
-                   [&](const client::Progress&) {
-                     if (std::exchange(first, false)) running.set_value();
-                   }})
+        .Vary({.image = Penguin(), .sample_count = samples, .step_count = steps},
+              {.on_progress = on_progress})
         .status();
   });
-  running.get_future().wait();
+  running->get_future().wait();
+  return status;
+}
+
+TEST(Server, SigtermLetsRunningRequestsFinishAndExitsWithZero) {
+  ServerProcess server;
+  auto call = BeginCall(server, 2, 60);
   server.Signal(SIGTERM);
   EXPECT_EQ(call.get(), absl::OkStatus());
   EXPECT_EQ(server.WaitForExit(), 0);
@@ -198,18 +205,7 @@ TEST(Server, SigtermLetsRunningRequestsFinishAndExitsWithZero) {
 
 TEST(Server, ASecondSignalEndsItNow) {
   ServerProcess server;
-  std::promise<void> running;
-  auto call = std::async(std::launch::async, [&] {
-    bool first = true;
-    return server.Connect()
-        .Vary({.image = Penguin(), .sample_count = kLongSamples, .step_count = kLongSteps},
-              {.on_progress =
-                   [&](const client::Progress&) {
-                     if (std::exchange(first, false)) running.set_value();
-                   }})
-        .status();
-  });
-  running.get_future().wait();
+  auto call = BeginCall(server, kLongSamples, kLongSteps);
   server.Signal(SIGTERM);
   std::this_thread::sleep_for(std::chrono::milliseconds(100));  // two signals at once would be one
   server.Signal(SIGTERM);
@@ -259,7 +255,7 @@ TEST_F(DamagedModel, AWeightThatIsNotANumberIsNamedWithItsTensor) {
   ASSERT_TRUE(absl::SimpleAtoi(bytes.substr(at, bytes.find(',', at) - at), &begin));
   memcpy(&header, bytes.data(), sizeof header);
   bytes.replace(8 + header + begin, 2, std::string("\x00\x7e", 2));  // a half-precision NaN
-  WriteFile(weights, bytes);
+  folder_.Write(weights, bytes);
   const Finished run = Start();
   EXPECT_EQ(run.exit_code, 1);
   EXPECT_THAT(run.errors, AllOf(HasSubstr("unet"), HasSubstr("conv_out.weight")));
@@ -269,7 +265,7 @@ TEST_F(DamagedModel, WithoutSafetyCheckerOnlyTheOperatorCanSwitchItOff) {
   std::string index = ReadFile(model() / "model_index.json");
   const size_t at = index.find("\"safety_checker\": [");
   index.replace(at, index.find(']', at) - at + 1, "\"safety_checker\": [null, null]");
-  WriteFile(model() / "model_index.json", index);
+  folder_.Write(model() / "model_index.json", index);
   const Finished run = Start();
   EXPECT_EQ(run.exit_code, 1);
   EXPECT_THAT(run.errors, HasSubstr("--safety off"));
