@@ -15,7 +15,7 @@ namespace {
 
 // Marker codes of ITU-T T.81, table B.1.
 constexpr uint8_t kTemporary = 0x01;
-constexpr uint8_t kBaseline = 0xC0, kExtended = 0xC1, kProgressive = 0xC2, kLossless = 0xC3;
+constexpr uint8_t kBaseline = 0xC0, kProgressive = 0xC2, kLossless = 0xC3;
 constexpr uint8_t kHuffmanTables = 0xC4, kReservedFrame = 0xC8, kArithmeticTables = 0xCC;
 constexpr uint8_t kFirstArithmeticFrame = 0xC9, kLastFrame = 0xCF;
 constexpr uint8_t kFirstRestart = 0xD0, kStartOfImage = 0xD8, kEndOfImage = 0xD9;
