@@ -209,7 +209,8 @@ absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
   const absl::Time end = clock_.Now();
   if (absl::IsResourceExhausted(finite.status())) {
     observer_.OnOutOfMemory(padded_rows);
-    batcher_.LimitRows(unet_rows / 2);
+    // What does not fit alone says nothing of the calls of others.
+    if (samples.size() > 1) batcher_.LimitRows(unet_rows / 2);
   }
   RETURN_IF_ERROR(finite.status());
 

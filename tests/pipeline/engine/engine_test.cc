@@ -175,6 +175,19 @@ TEST_F(EngineTest, OutOfMemoryOfOneSampleFailsIt) {
   EXPECT_EQ(heard_[1]->statuses.at(0), absl::ResourceExhaustedError("no memory"));
 }
 
+TEST_F(EngineTest, OneSampleThatDoesNotFitAloneLeavesTheCeilingAsItIs) {
+  runner_->fault = [failed = false](absl::string_view verb, int) mutable {
+    return verb == "Denoise" && !std::exchange(failed, true)
+               ? absl::ResourceExhaustedError("no memory")
+               : absl::OkStatus();
+  };
+  ASSERT_TRUE(engine_->Submit(MakeJob(1, 1)).ok());
+  RunToTheEnd();
+  ASSERT_TRUE(engine_->Submit(MakeJob(2, 1, 4)).ok());
+  RunToTheEnd();
+  EXPECT_EQ(heard_[2]->metrics.at(0).mean_batch_rows, 8);
+}
+
 TEST_F(EngineTest, AFailingEmbeddingFailsItsJobAlone) {
   runner_->fault = [failed = false](absl::string_view verb, int) mutable {
     return verb == "EmbedImage" && !std::exchange(failed, true) ? absl::InternalError("broken")
