@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <functional>
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -12,129 +10,20 @@
 #include "CLI/Formatter.hpp"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
-#include "absl/strings/strip.h"
 #include "pipeline/base/status_macros.h"
+#include "server/config_value.h"
 #include "server/metrics.h"
 
 namespace image_variations {
 namespace {
 
-// Where a flag's text goes.
-struct Value {
-  std::string type;           // for --help
-  std::string default_shown;  // "": none
-  // Takes the text over; returns what is wrong with it, or "". (CLI11's shape of a check.)
-  std::function<std::string(const std::string&)> set;
-};
-
 struct Flag {
   std::string name;
-  Value value;
+  ConfigValue value;
   std::string help;
 };
-
-Value Text(std::string* target, std::string type) {
-  return {std::move(type), *target, [target](const std::string& text) {
-            *target = text;
-            return std::string();
-          }};
-}
-
-Value Device(std::string* target) {
-  return {"cpu|cuda:N|auto", *target, [target](const std::string& text) -> std::string {
-            int index = 0;
-            absl::string_view number = text;
-            const bool is_cuda =
-                absl::ConsumePrefix(&number, "cuda:") && absl::SimpleAtoi(number, &index);
-            if (text != "cpu" && text != "auto" && (!is_cuda || index < 0)) {
-              return absl::StrCat("must be cpu, cuda:N or auto, not \"", text, "\"");
-            }
-            *target = text;
-            return "";
-          }};
-}
-
-// One of a few words, each standing for a value.
-template <typename T>
-Value Choice(T* target, std::vector<std::pair<std::string, T>> choices) {
-  const auto word = [](std::string* out, const auto& choice) {
-    absl::StrAppend(out, choice.first);
-  };
-  const std::string words = absl::StrJoin(choices, "|", word);
-  std::string shown;
-  for (const auto& [name, value] : choices) {
-    if (value == *target) shown = name;
-  }
-  return {words, shown, [=](const std::string& text) -> std::string {
-            for (const auto& [name, value] : choices) {
-              if (name != text) continue;
-              *target = value;
-              return "";
-            }
-            return absl::StrCat("must be ", words, ", not \"", text, "\"");
-          }};
-}
-
-bool Parse(absl::string_view text, int* number) { return absl::SimpleAtoi(text, number); }
-bool Parse(absl::string_view text, int64_t* number) { return absl::SimpleAtoi(text, number); }
-bool Parse(absl::string_view text, float* number) { return absl::SimpleAtof(text, number); }
-
-template <typename T>
-Value Number(T* target, T min, T max) {
-  return {"NUMBER", absl::StrCat(*target), [=](const std::string& text) -> std::string {
-            T number{};
-            if (!Parse(text, &number) || !(number >= min && number <= max)) {
-              return absl::StrCat("must be a number from ", min, " to ", max, ", not \"", text,
-                                  "\"");
-            }
-            *target = number;
-            return "";
-          }};
-}
-
-constexpr std::pair<absl::string_view, int64_t> kByteUnits[] = {
-    {"GiB", int64_t{1} << 30}, {"MiB", int64_t{1} << 20}, {"KiB", int64_t{1} << 10}, {"", 1}};
-
-std::string ShowBytes(int64_t bytes) {
-  for (const auto& [unit, size] : kByteUnits) {
-    if (bytes % size == 0) return absl::StrCat(bytes / size, unit);
-  }
-  return "";
-}
-
-// A count of bytes, with or without KiB, MiB, GiB.
-template <typename T>
-Value Bytes(T* target, T min) {
-  return {"BYTES", ShowBytes(*target), [=](const std::string& text) -> std::string {
-            for (const auto& [unit, size] : kByteUnits) {
-              absl::string_view digits = text;
-              int64_t count = 0;
-              if (!absl::ConsumeSuffix(&digits, unit)) continue;
-              if (!absl::SimpleAtoi(digits, &count)) continue;
-              if (count < 0 || count > std::numeric_limits<T>::max() / size) break;
-              if (count * size < min) break;
-              *target = static_cast<T>(count * size);
-              return "";
-            }
-            return absl::StrCat("must be a number of bytes of at least ", ShowBytes(min),
-                                ", such as 10MiB, not \"", text, "\"");
-          }};
-}
-
-Value Time(absl::Duration* target) {
-  return {"TIME", absl::FormatDuration(*target), [=](const std::string& text) -> std::string {
-            absl::Duration time;
-            if (!absl::ParseDuration(text, &time) || time < absl::ZeroDuration()) {
-              return absl::StrCat("must be a time such as 30s or 5m, not \"", text, "\"");
-            }
-            *target = time;
-            return "";
-          }};
-}
 
 // The table: every flag, IMAGE_VARIATIONS_* variable and key of the file.
 std::vector<Flag> Flags(ServerConfig* c) {
