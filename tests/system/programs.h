@@ -1,26 +1,16 @@
 // The real programs as child processes, for system tests.
 #pragma once
 
-#include <sys/types.h>
-
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "client/client.h"
+#include "tests/support/process.h"
 
 namespace image_variations {
 
-struct Finished {
-  int exit_code = -1;  // 128 + n: ended by signal n
-  std::string output;  // stdout
-  std::string errors;  // stderr
-};
-
-// Runs a program to its end; `input` goes to its stdin.
-Finished RunToEnd(const std::string& program, const std::vector<std::string>& arguments,
-                  const std::string& input = "");
 Finished RunServer(const std::vector<std::string>& arguments);
 Finished RunCli(const std::vector<std::string>& arguments, const std::string& input = "");
 
@@ -28,21 +18,17 @@ Finished RunCli(const std::vector<std::string>& arguments, const std::string& in
 class ServerProcess {
  public:
   explicit ServerProcess(const std::vector<std::string>& more_arguments = {});
-  ~ServerProcess();  // kills it when it still runs
-  ServerProcess(const ServerProcess&) = delete;
-  ServerProcess& operator=(const ServerProcess&) = delete;
 
   const std::string& address() const { return address_; }
   const std::string& metrics_address() const { return metrics_address_; }
   client::Client Connect() const;  // makes one attempt per call
 
-  void Signal(int signal) const;
-  int WaitForExit();            // as Finished::exit_code
-  std::string Metrics() const;  // the text at metrics_address()/metrics
+  void Signal(int signal) const { process_.Signal(signal); }
+  int WaitForExit() { return process_.WaitForExit(); }  // as Finished::exit_code
+  std::string Metrics() const;                          // the text at metrics_address()/metrics
 
  private:
-  pid_t pid_ = -1;
-  int output_ = -1;
+  ChildProcess process_;
   std::string address_, metrics_address_;
 };
 

@@ -1,0 +1,20 @@
+// The whole server, put together: sockets, service, engine thread, metrics, and its end.
+#pragma once
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/config.h"
+#include "server/engine_thread.h"
+
+namespace image_variations {
+
+// How the process ends: docs/operating.md.
+enum ExitCode { kClean = 0, kCannotServe = 1, kBadFlags = 2, kNoSuchDevice = 3 };
+
+// Serves until a signal or the loss of the device ends it; returns the process's exit code. Takes
+// SIGTERM and SIGINT over, so no other thread may have been started. `open_model` is called once,
+// on this thread. When the device is lost, Serve ends the process itself.
+int Serve(const ServerConfig&, absl::FunctionRef<absl::StatusOr<ModelRunnerFactory>()> open_model);
+
+}  // namespace image_variations
