@@ -125,7 +125,8 @@ at::Tensor ResnetBlock::Forward(const at::Tensor& x, const at::Tensor& time_bias
 }
 
 at::Tensor Upsampler::Forward(const at::Tensor& x, int64_t height, int64_t width) const {
-  return conv.Forward(at::upsample_nearest2d(x, {height, width}));
+  // One pixel is laid out channels-last as well, and its enlargement then only so.
+  return conv.Forward(at::upsample_nearest2d(x, {height, width}).contiguous());
 }
 
 at::Tensor ToTokens(const at::Tensor& x) { return x.flatten(2).transpose(1, 2).contiguous(); }

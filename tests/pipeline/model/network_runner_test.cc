@@ -115,6 +115,13 @@ TEST_F(NetworkRunnerTest, PaddedRowsChangeNothing) {
   }
 }
 
+TEST_F(NetworkRunnerTest, LatentsThatTheUnetHalvesToOnePixelAreDenoised) {
+  ASSERT_TRUE(runner_.PrepareLatents({{0, 1, 4, 4}}).ok());
+  const auto finite = runner_.Denoise({Step(0)}, kRows);
+  ASSERT_TRUE(finite.ok()) << finite.status();
+  EXPECT_THAT(*finite, ElementsAre(true));
+}
+
 TEST_F(NetworkRunnerTest, LatentsThatAreNotFiniteAreToldForTheirRowAlone) {
   const at::Tensor healthy = LatentsAfterStep(Step(1));
   ASSERT_TRUE(Prepare(0, 0, std::nanf("")).ok());
