@@ -1,13 +1,16 @@
 #include "client/client.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <utility>
+#include <vector>
 
 #include "absl/random/random.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "client/conversion.h"
+#include "client/request_id.h"
 #include "client/retry.h"
+#include "client/running_call.h"
+#include "client/streamed_reply.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
 #include "imagevariations/v1/image_variations.grpc.pb.h"
@@ -15,10 +18,15 @@
 namespace image_variations::client {
 
 struct Client::Connection {
+  // Calls take the connections in turn.
+  pb::VariationService::Stub& NextStub() const {
+    return *variations[next.fetch_add(1, std::memory_order_relaxed) % variations.size()];
+  }
+
   ConnectOptions options;
-  std::shared_ptr<grpc::Channel> channel;
-  std::unique_ptr<pb::VariationService::Stub> variations;
+  std::vector<std::unique_ptr<pb::VariationService::Stub>> variations;
   std::unique_ptr<grpc::health::v1::Health::Stub> health;
+  mutable std::atomic<size_t> next = 0;
 };
 
 namespace {
@@ -26,19 +34,6 @@ namespace {
 constexpr absl::Duration kCancelPollInterval = absl::Milliseconds(100);
 
 bool IsSet(const std::atomic<bool>* flag) { return flag != nullptr && flag->load(); }
-
-void SetDeadline(absl::Time deadline, grpc::ClientContext& context) {
-  if (deadline < absl::InfiniteFuture()) context.set_deadline(absl::ToChronoTime(deadline));
-}
-
-// RFC 4122, version 4.
-std::string NewUuid() {
-  absl::BitGen random;
-  const auto high = absl::Uniform<uint64_t>(random);
-  const auto low = absl::Uniform<uint64_t>(random);
-  return absl::StrFormat("%08x-%04x-4%03x-%04x-%012x", high >> 32, high >> 16 & 0xffff,
-                         high & 0xfff, (low >> 48 & 0x3fff) | 0x8000, low & 0xffff'ffff'ffff);
-}
 
 // One attempt at StreamVariations. Asynchronous underneath, with one operation outstanding at a
 // time, because a blocking Read could not watch the cancel flag.
@@ -102,58 +97,24 @@ class StreamingAttempt {
   bool started_ = false;
 };
 
-// What one attempt has brought so far.
-struct Received {
-  VariationResult result;
-  bool completed = false;
-};
-
-void Take(pb::StreamVariationsResponse&& event, const VaryEvents& events, Received& received) {
-  switch (event.event_case()) {
-    case pb::StreamVariationsResponse::kAdmitted:
-      if (events.on_admitted) events.on_admitted(FromProto(event.admitted()));
-      break;
-    case pb::StreamVariationsResponse::kProgress:
-      if (events.on_progress) events.on_progress(FromProto(event.progress()));
-      break;
-    case pb::StreamVariationsResponse::kVariation:
-      received.result.variations.push_back(FromProto(std::move(*event.mutable_variation())));
-      if (events.on_variation) events.on_variation(received.result.variations.back());
-      break;
-    case pb::StreamVariationsResponse::kCompleted:
-      received.result.parameters = FromProto(event.completed().parameters());
-      received.result.metrics = FromProto(event.completed().metrics());
-      received.completed = true;
-      break;
-    default:
-      break;  // a newer server's event
-  }
-}
-
-absl::Status CheckWhole(Received& received, int sample_count) {
-  if (!received.completed) {
-    return absl::InternalError("the server ended its reply without saying that it is complete");
-  }
-  auto& variations = received.result.variations;
-  std::sort(variations.begin(), variations.end(),
-            [](const Variation& a, const Variation& b) { return a.index < b.index; });
-  for (int i = 0; i < sample_count; ++i) {
-    const size_t position = static_cast<size_t>(i);
-    if (position >= variations.size() || variations[position].index != i) {
-      return absl::InternalError(absl::StrCat("the server's reply has no variation ", i));
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status RunAttempt(pb::VariationService::Stub& stub,
-                        const pb::StreamVariationsRequest& request, absl::Time deadline,
-                        const VaryEvents& events, Received& received) {
+absl::StatusOr<VariationResult> RunAttempt(pb::VariationService::Stub& stub,
+                                           const pb::StreamVariationsRequest& request,
+                                           absl::Time deadline, const VaryEvents& events,
+                                           StreamedReply& reply) {
   StreamingAttempt attempt(stub, request, deadline, events.cancelled);
   pb::StreamVariationsResponse event;
-  while (attempt.Read(event)) Take(std::move(event), events, received);
+  while (attempt.Read(event)) reply.Take(std::move(event), events);
   if (absl::Status status = attempt.Finish(); !status.ok()) return status;
-  return CheckWhole(received, std::max(1, request.generation().sample_count()));
+  return std::move(reply).Finish(std::max(1, request.generation().sample_count()));
+}
+
+// What both ways to call send; draws a missing request id.
+pb::StreamVariationsRequest MakeStreamRequest(VariationRequest&& request, bool progress) {
+  if (request.request_id.empty()) request.request_id = NewRequestId();
+  pb::StreamVariationsRequest proto;
+  proto.set_progress(progress);
+  *proto.mutable_generation() = ToProto(std::move(request));
+  return proto;
 }
 
 void SleepUnlessCancelled(const ConnectOptions& options, absl::Duration wait,
@@ -182,11 +143,14 @@ absl::StatusOr<Client> Client::Connect(ConnectOptions options) {
   if (options.address.empty()) return absl::InvalidArgumentError("the server's address is empty");
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(options.max_reply_bytes);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // equal channels would share one
   auto connection = std::make_unique<Connection>();
-  connection->channel =
-      grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), arguments);
-  connection->variations = pb::VariationService::NewStub(connection->channel);
-  connection->health = grpc::health::v1::Health::NewStub(connection->channel);
+  for (int i = 0; i < std::max(1, options.connections); ++i) {
+    const auto channel =
+        grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), arguments);
+    connection->variations.push_back(pb::VariationService::NewStub(channel));
+    if (i == 0) connection->health = grpc::health::v1::Health::NewStub(channel);
+  }
   connection->options = std::move(options);
   return Client(std::move(connection));
 }
@@ -200,36 +164,45 @@ absl::StatusOr<VariationResult> Client::Vary(VariationRequest request,
                                              const VaryEvents& events) const {
   const ConnectOptions& options = connection_->options;
   const absl::Time deadline = request.deadline;
-  if (request.request_id.empty()) request.request_id = NewUuid();
-  pb::StreamVariationsRequest proto;
-  proto.set_progress(static_cast<bool>(events.on_progress));
-  *proto.mutable_generation() = ToProto(std::move(request));
+  const pb::StreamVariationsRequest proto =
+      MakeStreamRequest(std::move(request), static_cast<bool>(events.on_progress));
 
   absl::BitGen random;
   for (int attempt = 1;; ++attempt) {
     if (IsSet(events.cancelled)) return absl::CancelledError("cancelled by the caller");
-    Received received;
-    const absl::Status status =
-        RunAttempt(*connection_->variations, proto, deadline, events, received);
-    if (status.ok()) return std::move(received.result);
-    if (!received.result.variations.empty()) return status;
-    const auto wait = WaitBeforeRetry(options.retry, status, attempt, deadline - options.now(),
-                                      absl::Uniform(random, 0.0, 1.0));
-    if (!wait) return status;
-    if (events.on_retry) events.on_retry({status, *wait, attempt + 1});
+    StreamedReply reply;
+    absl::StatusOr<VariationResult> result =
+        RunAttempt(connection_->NextStub(), proto, deadline, events, reply);
+    if (result.ok() || reply.has_variations()) return result;
+    const auto wait = WaitBeforeRetry(options.retry, result.status(), attempt,
+                                      deadline - options.now(), absl::Uniform(random, 0.0, 1.0));
+    if (!wait) return result;
+    if (events.on_retry) events.on_retry({result.status(), *wait, attempt + 1});
     SleepUnlessCancelled(options, *wait, events.cancelled);
   }
 }
 
+StartedCall Client::StartVary(VariationRequest request, VaryCallbacks callbacks) const {
+  const absl::Time deadline = request.deadline;
+  pb::StreamVariationsRequest proto =
+      MakeStreamRequest(std::move(request), static_cast<bool>(callbacks.on_progress));
+  return StartedCall(RunningCall::Start(connection_->NextStub(), std::move(proto), deadline,
+                                        std::move(callbacks)));
+}
+
+void StartedCall::Cancel() const {
+  if (const std::shared_ptr<RunningCall> call = call_.lock()) call->Cancel();
+}
+
 absl::StatusOr<ModelDescription> Client::GetModel(absl::Time deadline) const {
-  auto response = CallOnce(*connection_->variations, deadline, pb::GetModelRequest(),
+  auto response = CallOnce(connection_->NextStub(), deadline, pb::GetModelRequest(),
                            &pb::VariationService::Stub::GetModel);
   if (!response.ok()) return response.status();
   return FromProto(*response);
 }
 
 absl::StatusOr<ServerStatus> Client::GetServerStatus(absl::Time deadline) const {
-  auto response = CallOnce(*connection_->variations, deadline, pb::GetServerStatusRequest(),
+  auto response = CallOnce(connection_->NextStub(), deadline, pb::GetServerStatusRequest(),
                            &pb::VariationService::Stub::GetServerStatus);
   if (!response.ok()) return response.status();
   return FromProto(*response);

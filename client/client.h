@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -35,6 +36,9 @@ struct ConnectOptions {
   std::string address = {};  // "HOST:PORT" or "unix:PATH"
   RetryPolicy retry = {};
   int max_reply_bytes = 256 << 20;  // of one message
+  // Calls take them in turn. Servers limit the calls of one connection at a time (often to 100);
+  // the rest waits here, unseen by the server.
+  int connections = 1;
   // The time and the wait between attempts; tests put their own here.
   std::function<absl::Time()> now = &absl::Now;
   std::function<void(absl::Duration)> sleep = &absl::SleepFor;
@@ -52,9 +56,34 @@ struct VaryEvents {
   const std::atomic<bool>* cancelled = nullptr;
 };
 
-// One server. Thread-safe: calls may run at the same time on one Client; each blocks its thread.
-// Errors are the server's own statuses; DecodeErrorDetails has the rest. A call that could not be
-// answered whole (a stream that breaks, a sample that is missing) is an error.
+// What StartVary reports, on threads of the library, one at a time for one call, in the order it
+// happens; each may be empty. A callback must not block and must not destroy the Client.
+struct VaryCallbacks {
+  std::function<void(const Admitted&)> on_admitted = {};
+  std::function<void(const Progress&)> on_progress = {};    // empty: the server is not asked for it
+  std::function<void(const Variation&)> on_variation = {};  // each sample as it ends
+  // Exactly once and last, whatever happens; what Vary returns.
+  std::function<void(absl::StatusOr<VariationResult>)> on_end = {};
+};
+
+class RunningCall;
+
+// A call that StartVary began; it runs on when this is destroyed. A value; thread-safe.
+class StartedCall {
+ public:
+  // The call ends with CANCELLED, unless it has ended.
+  void Cancel() const;
+
+ private:
+  friend class Client;
+  explicit StartedCall(std::weak_ptr<RunningCall> call) : call_(std::move(call)) {}
+
+  std::weak_ptr<RunningCall> call_;
+};
+
+// One server. Thread-safe: calls may run at the same time on one Client; all but StartVary block
+// their thread. Errors are the server's own statuses; DecodeErrorDetails has the rest. A call that
+// could not be answered whole (a stream that breaks, a sample that is missing) is an error.
 class Client {
  public:
   // Returns at once; the connection is made by the first call and made again when it is lost.
@@ -66,6 +95,9 @@ class Client {
   ~Client();  // no call may be running
 
   absl::StatusOr<VariationResult> Vary(VariationRequest, const VaryEvents& = {}) const;
+
+  // Vary for many at a time: returns at once and needs no thread until the end. Makes one attempt.
+  StartedCall StartVary(VariationRequest, VaryCallbacks) const;
 
   // These make one attempt.
   absl::StatusOr<ModelDescription> GetModel(absl::Time deadline = absl::InfiniteFuture()) const;

@@ -231,6 +231,10 @@ ServerStatus FromProto(const pb::GetServerStatusResponse& status) {
   return result;
 }
 
+void SetDeadline(absl::Time deadline, grpc::ClientContext& context) {
+  if (deadline < absl::InfiniteFuture()) context.set_deadline(absl::ToChronoTime(deadline));
+}
+
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
   absl::Status result(static_cast<absl::StatusCode>(status.error_code()), status.error_message());

@@ -2,7 +2,9 @@
 #pragma once
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "client/messages.h"
+#include "grpcpp/client_context.h"
 #include "grpcpp/support/status.h"
 #include "imagevariations/v1/image_variations.pb.h"
 
@@ -20,6 +22,8 @@ EffectiveParameters FromProto(const pb::EffectiveParameters&);
 RequestMetrics FromProto(const pb::RequestMetrics&);
 ModelDescription FromProto(const pb::GetModelResponse&);
 ServerStatus FromProto(const pb::GetServerStatusResponse&);
+
+void SetDeadline(absl::Time deadline, grpc::ClientContext&);
 
 // The details travel as the status's payload of type google.rpc.Status.
 absl::Status FromGrpc(const grpc::Status&);

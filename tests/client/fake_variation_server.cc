@@ -60,6 +60,9 @@ FakeVariationServer::FakeVariationServer(FakeBehaviour behaviour)
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   builder.AddListeningPort(address_, grpc::InsecureServerCredentials());
+  if (behaviour_.calls_per_connection > 0) {
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, behaviour_.calls_per_connection);
+  }
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();
   IV_CHECK(server_ != nullptr);
@@ -128,7 +131,8 @@ grpc::Status FakeVariationServer::StreamVariations(
   writer->Write(event);
   if (behaviour_.hang_when_admitted) {
     while (!context->IsCancelled()) absl::SleepFor(absl::Milliseconds(1));
-    cancelled_.Notify();
+    absl::MutexLock lock(&mutex_);
+    if (!cancelled_.HasBeenNotified()) cancelled_.Notify();
     return grpc::Status::CANCELLED;
   }
   for (int half = 0; request->progress() && half <= 2; ++half) {

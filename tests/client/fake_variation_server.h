@@ -30,6 +30,7 @@ struct FakeBehaviour {
   std::optional<int> missing_variation = {};
   bool send_completed = true;
   bool hang_when_admitted = false;  // until the call is cancelled
+  int calls_per_connection = 0;     // at a time; 0: any number
 };
 
 // Thread-safe. Behaviour is set before the first call.
