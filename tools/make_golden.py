@@ -72,10 +72,10 @@ def draw_float32(shape, generator=None, device=None, dtype=None, layout=None):
     return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32, layout=layout).to(dtype)
 
 
-def load_pipeline(dtype):
+def load_pipeline(dtype, model=MODEL):
     pipeline = diffusers.StableDiffusionImageVariationPipeline.from_pretrained(
-        MODEL, dtype=dtype,
-        feature_extractor=transformers.CLIPImageProcessorPil.from_pretrained(MODEL, subfolder="feature_extractor"))
+        model, dtype=dtype,
+        feature_extractor=transformers.CLIPImageProcessorPil.from_pretrained(model, subfolder="feature_extractor"))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
