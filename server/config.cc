@@ -29,7 +29,9 @@ struct Flag {
 std::vector<Flag> Flags(ServerConfig* c) {
   StepBatcherOptions& batcher = c->engine.batcher;
   return {
-      {"model", Text(&c->model, "DIR"), "folder of the model, in diffusers' layout (required)"},
+      {"model", Text(&c->model, "DIR|REPO"),
+       "the model: a folder in diffusers' layout, or org/repository[@revision] in the Hugging Face "
+       "cache (required)"},
       {"listen", Text(&c->listener.address, "HOST:PORT"),
        "where to serve gRPC; port 0: a free one"},
       {"metrics-listen", Text(&c->metrics_listen, "HOST:PORT"),
@@ -194,7 +196,8 @@ absl::Status CheckTogether(const ServerConfig& config) {
   const RequestLimits& limits = config.limits;
   if (config.model.empty()) {
     return absl::InvalidArgumentError(
-        "--model is required: the folder of a model in diffusers' layout, such as demo/model");
+        "--model is required: a folder in diffusers' layout, such as demo/model, or "
+        "org/repository[@revision] in the Hugging Face cache");
   }
   if (limits.default_step_count > limits.max_step_count) {
     return absl::InvalidArgumentError(absl::StrCat("--default-steps is ", limits.default_step_count,
@@ -220,6 +223,26 @@ absl::Status CheckTogether(const ServerConfig& config) {
   return absl::OkStatus();
 }
 
+// Where huggingface_hub keeps its cache, by its own variables (huggingface_hub/constants.py).
+std::string HubCacheFolder(Environment environment) {
+  const auto value = [&environment](const char* variable) {
+    const char* text = environment(variable);
+    return std::string(text == nullptr ? "" : text);
+  };
+  const auto expand = [&value](const std::string& path) {
+    return path == "~" || absl::StartsWith(path, "~/") ? value("HOME") + path.substr(1) : path;
+  };
+  for (const char* variable : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
+    if (!value(variable).empty()) return expand(value(variable));
+  }
+  std::string home = value("HF_HOME");
+  if (home.empty()) {
+    const std::string cache = value("XDG_CACHE_HOME");
+    home = (cache.empty() ? "~/.cache" : cache) + "/huggingface";
+  }
+  return expand(home) + "/hub";
+}
+
 }  // namespace
 
 const char* ProcessEnvironment(const char* name) { return std::getenv(name); }
@@ -239,6 +262,7 @@ absl::StatusOr<Command> ReadCommand(int argc, const char* const* argv, Environme
   if (switches.metrics_markdown) command.print = Metrics().Markdown();
   if (command.print) return command;
 
+  config.hub_cache = HubCacheFolder(environment);
   config.admission.max_samples = config.engine.batcher.max_waiting_samples;
   config.admission.interactive_target = config.engine.batcher.interactive_target;
   config.admission.batch_target = config.engine.batcher.batch_target;

@@ -19,6 +19,7 @@ namespace image_variations {
 
 struct ServerConfig {
   std::string model;
+  std::string hub_cache;  // where a model that is no folder is looked up; from HF_HUB_CACHE and kin
   std::string device = "auto";
   std::string dtype = "auto";
   int threads = 0;

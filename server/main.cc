@@ -15,7 +15,7 @@ namespace image_variations {
 namespace {
 
 absl::StatusOr<ModelRunnerFactory> OpenModel(const ServerConfig& config) {
-  ASSIGN_OR_RETURN(ModelDir dir, ModelDir::Open(config.model));
+  ASSIGN_OR_RETURN(ModelDir dir, ModelDir::Open(config.model, config.hub_cache));
   TorchModelRunnerOptions options{
       .device = config.device,
       .dtype = config.dtype,

@@ -16,8 +16,8 @@ namespace image_variations {
 class File {
  public:
   // NOT_FOUND: nothing there, or a link whose target is missing (hubs keep files as links into a
-  // store that a container may not have mounted). INVALID_ARGUMENT: not a regular file, or empty.
-  // Messages begin with the path.
+  // store that a container may not have mounted). INVALID_ARGUMENT: not a regular file, empty, or a
+  // loop of links. Messages begin with the path.
   static absl::StatusOr<File> Open(const std::string& path);
 
   File(File&& other) noexcept
@@ -43,6 +43,9 @@ class File {
 
 // The whole of a small file. INVALID_ARGUMENT above max_bytes and for git-LFS pointers.
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t max_bytes);
+
+// As lower-case hex. Reads through a small buffer: the resident set does not grow.
+absl::StatusOr<std::string> Sha256OfFile(const std::string& path);
 
 // INVALID_ARGUMENT when a file's first bytes are those of a git-LFS pointer: a clone made without
 // LFS has these in place of the weights.

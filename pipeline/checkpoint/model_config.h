@@ -58,6 +58,8 @@ struct ClipVisionConfig {
   int projection_dim = 768;
   double layer_norm_eps = 1e-5;
   bool quick_gelu = true;  // hidden_act; false: exact gelu
+
+  bool operator==(const ClipVisionConfig&) const = default;
 };
 
 // feature_extractor/preprocessor_config.json, CLIPImageProcessor.

@@ -1,23 +1,17 @@
 #include "pipeline/checkpoint/model_dir.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <filesystem>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
-#include "absl/strings/strip.h"
 #include "pipeline/base/config_reader.h"
+#include "pipeline/base/sha256.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/checkpoint/file.h"
+#include "pipeline/checkpoint/hub_cache.h"
 #include "pipeline/checkpoint/weight_files.h"
 
 namespace image_variations {
@@ -27,7 +21,6 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr int64_t kMaxConfigBytes = 1 << 20;
-constexpr absl::string_view kHubCachePrefix = "models--";  // models--<org>--<repository>
 
 absl::Status WithPath(const fs::path& path, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(path.string(), ": ", status.message()));
@@ -41,38 +34,40 @@ bool Exists(const fs::path& path) {
 struct Location {
   fs::path folder;
   std::string model_id;
-  std::string revision;
+  std::optional<HubSnapshot> snapshot;
 };
 
-Location NameSnapshot(const fs::path& folder) {
-  std::error_code error;
-  fs::path real = fs::canonical(folder, error);
-  if (!real.has_filename()) real = real.parent_path();
-  const fs::path repository = real.parent_path().parent_path();
-  const std::string name = repository.filename().string();
-  if (!error && real.parent_path().filename() == "snapshots" &&
-      absl::StartsWith(name, kHubCachePrefix)) {
-    return {folder, absl::StrReplaceAll(absl::StripPrefix(name, kHubCachePrefix), {{"--", "/"}}),
-            real.filename().string()};
-  }
-  fs::path given = fs::absolute(folder, error).lexically_normal();
-  if (!given.has_filename()) given = given.parent_path();
-  return {folder, given.filename().string(), ""};
+absl::Status SayHowToConvert(const fs::path& file) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      file.string(), ": a single file; this program reads folders in diffusers' layout, and never ",
+      "unpickles. Convert it once: ", ConvertCommand(file.string())));
 }
 
-// The folder with model_index.json: `path` itself, or what refs/main of a Hugging Face cache's
-// repository folder points to.
-absl::StatusOr<Location> Locate(const fs::path& path) {
+absl::StatusOr<Location> LocateFolder(const fs::path& folder) {
+  if (Exists(folder / "model_index.json") || Exists(folder / "snapshots")) {
+    ASSIGN_OR_RETURN(std::optional<HubSnapshot> snapshot, IdentifySnapshot(folder.string()));
+    if (snapshot) return Location{snapshot->folder, snapshot->reference.repository, snapshot};
+  }
   std::error_code error;
-  if (!fs::is_directory(path, error)) {
-    return absl::NotFoundError(absl::StrCat(path.string(), ": no such folder"));
+  fs::path given = fs::absolute(folder, error).lexically_normal();
+  if (!given.has_filename()) given = given.parent_path();
+  return Location{folder, given.filename().string(), std::nullopt};
+}
+
+// What `model` is, in this order: a folder, a file (which gets its own error), a name in the cache.
+absl::StatusOr<Location> Locate(const std::string& model, const std::string& hub_cache) {
+  std::error_code error;
+  const fs::file_status status = fs::status(model, error);
+  if (fs::is_directory(status)) return LocateFolder(model);
+  if (fs::is_regular_file(status)) return SayHowToConvert(model);
+  if (status.type() != fs::file_type::not_found) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        model, ": ", error ? error.message() : std::string("neither a folder nor a file")));
   }
-  if (Exists(path / "snapshots") && !Exists(path / "model_index.json")) {
-    ASSIGN_OR_RETURN(const std::string revision,
-                     ReadSmallFile((path / "refs" / "main").string(), kMaxConfigBytes));
-    return NameSnapshot(path / "snapshots" / std::string(absl::StripAsciiWhitespace(revision)));
-  }
-  return NameSnapshot(path);
+  const std::optional<HubReference> reference = HubReference::Parse(model);
+  if (!reference) return absl::NotFoundError(absl::StrCat(model, ": no such folder"));
+  ASSIGN_OR_RETURN(HubSnapshot snapshot, FindSnapshot(hub_cache, *reference));
+  return Location{snapshot.folder, reference->repository, std::move(snapshot)};
 }
 
 // What the code implements of model_index.json's components; scheduler classes are
@@ -125,13 +120,26 @@ absl::StatusOr<std::map<std::string, std::string>> ParseModelIndex(absl::string_
   return classes;
 }
 
-template <typename Parser>
-auto ReadAndParse(const fs::path& path, Parser parser) -> decltype(parser("")) {
-  ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path.string(), kMaxConfigBytes));
-  auto parsed = parser(text);
-  if (!parsed.ok()) return WithPath(path, parsed.status());
-  return parsed;
-}
+// Reads the small files of a model folder, and holds each against the manifest.
+class ConfigFolder {
+ public:
+  ConfigFolder(fs::path folder, const Manifest& manifest)
+      : folder_(std::move(folder)), manifest_(manifest) {}
+
+  template <typename Parser>
+  auto Read(const char* file, Parser parser) const -> decltype(parser("")) {
+    ASSIGN_OR_RETURN(const std::string text,
+                     ReadSmallFile((folder_ / file).string(), kMaxConfigBytes));
+    RETURN_IF_ERROR(manifest_.Check(file, Sha256OfText(text)));
+    auto parsed = parser(text);
+    if (!parsed.ok()) return WithPath(folder_ / file, parsed.status());
+    return parsed;
+  }
+
+ private:
+  const fs::path folder_;
+  const Manifest& manifest_;
+};
 
 absl::StatusOr<std::string> ParseClassName(absl::string_view scheduler_config_json) {
   return ConfigReader(scheduler_config_json).String("_class_name", "");
@@ -167,72 +175,55 @@ absl::Status CheckTogether(const ModelDir& model) {
 }
 
 absl::Status ReadConfigs(const fs::path& folder, ModelDir& model) {
-  const fs::path index_path = folder / "model_index.json";
-  ASSIGN_OR_RETURN(auto classes, ReadAndParse(index_path, ParseModelIndex));
-  const fs::path scheduler_path = folder / "scheduler" / "scheduler_config.json";
-  ASSIGN_OR_RETURN(model.sampler, ReadAndParse(scheduler_path, ParseSamplerConfig));
-  ASSIGN_OR_RETURN(const std::string sampler_class, ReadAndParse(scheduler_path, ParseClassName));
+  const ConfigFolder configs(folder, model.manifest);
+  constexpr char kScheduler[] = "scheduler/scheduler_config.json";
+  ASSIGN_OR_RETURN(auto classes, configs.Read("model_index.json", ParseModelIndex));
+  ASSIGN_OR_RETURN(model.sampler, configs.Read(kScheduler, ParseSamplerConfig));
+  ASSIGN_OR_RETURN(const std::string sampler_class, configs.Read(kScheduler, ParseClassName));
   if (sampler_class != classes["scheduler"]) {
-    return WithPath(scheduler_path, absl::InvalidArgumentError(absl::StrCat(
-                                        "_class_name is ", sampler_class,
-                                        ", model_index.json says ", classes["scheduler"])));
+    return WithPath(folder / kScheduler, absl::InvalidArgumentError(absl::StrCat(
+                                             "_class_name is ", sampler_class,
+                                             ", model_index.json says ", classes["scheduler"])));
   }
-  ASSIGN_OR_RETURN(model.unet, ReadAndParse(folder / "unet" / "config.json", ParseUnetConfig));
-  ASSIGN_OR_RETURN(model.vae, ReadAndParse(folder / "vae" / "config.json", ParseVaeConfig));
+  ASSIGN_OR_RETURN(model.unet, configs.Read("unet/config.json", ParseUnetConfig));
+  ASSIGN_OR_RETURN(model.vae, configs.Read("vae/config.json", ParseVaeConfig));
   ASSIGN_OR_RETURN(model.image_encoder,
-                   ReadAndParse(folder / "image_encoder" / "config.json", ParseImageEncoderConfig));
-  ASSIGN_OR_RETURN(model.preprocessor,
-                   ReadAndParse(folder / "feature_extractor" / "preprocessor_config.json",
-                                ParsePreprocessorConfig));
+                   configs.Read("image_encoder/config.json", ParseImageEncoderConfig));
+  ASSIGN_OR_RETURN(model.preprocessor, configs.Read("feature_extractor/preprocessor_config.json",
+                                                    ParsePreprocessorConfig));
   if (!classes["safety_checker"].empty()) {
-    ASSIGN_OR_RETURN(model.safety_checker, ReadAndParse(folder / "safety_checker" / "config.json",
-                                                        ParseSafetyCheckerConfig));
+    ASSIGN_OR_RETURN(model.safety_checker,
+                     configs.Read("safety_checker/config.json", ParseSafetyCheckerConfig));
   }
   const absl::Status status = CheckTogether(model);
   return status.ok() ? status : WithPath(folder, status);
 }
 
-absl::StatusOr<std::string> Sha256OfFile(const std::string& path) {
-  ASSIGN_OR_RETURN(File file, File::Open(path));
-  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
-                                                                        &EVP_MD_CTX_free);
-  IV_CHECK(EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1);
-  std::vector<char> buffer(1 << 20);
-  for (;;) {
-    ASSIGN_OR_RETURN(const int64_t count, file.Read(absl::MakeSpan(buffer)));
-    if (count == 0) break;
-    EVP_DigestUpdate(context.get(), buffer.data(), static_cast<size_t>(count));
-  }
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  EVP_DigestFinal_ex(context.get(), digest, &size);
-  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(digest), size));
-}
-
-std::string Sha256OfText(absl::string_view text) {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  IV_CHECK(EVP_Digest(text.data(), text.size(), digest, &size, EVP_sha256(), nullptr) == 1);
-  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(digest), size));
+absl::Status ReadFolder(const std::string& folder, ModelDir& model) {
+  ASSIGN_OR_RETURN(model.manifest, Manifest::Read(folder));
+  RETURN_IF_ERROR(ReadConfigs(folder, model));
+  ASSIGN_OR_RETURN(model.unet_weights, OpenWeights(folder, "unet", "diffusion_pytorch_model"));
+  ASSIGN_OR_RETURN(model.vae_weights, OpenWeights(folder, "vae", "diffusion_pytorch_model"));
+  ASSIGN_OR_RETURN(model.image_encoder_weights, OpenWeights(folder, "image_encoder", "model"));
+  if (!model.safety_checker) return absl::OkStatus();
+  ASSIGN_OR_RETURN(model.safety_checker_weights, OpenWeights(folder, "safety_checker", "model"));
+  return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::StatusOr<ModelDir> ModelDir::Open(const std::string& path) {
-  ASSIGN_OR_RETURN(const Location location, Locate(path));
-  ModelDir model;
-  model.model_id = location.model_id;
-  model.revision = location.revision;
-  RETURN_IF_ERROR(ReadConfigs(location.folder, model));
-
-  const std::string folder = location.folder.string();
-  ASSIGN_OR_RETURN(model.unet_weights, OpenWeights(folder, "unet", "diffusion_pytorch_model"));
-  ASSIGN_OR_RETURN(model.vae_weights, OpenWeights(folder, "vae", "diffusion_pytorch_model"));
-  ASSIGN_OR_RETURN(model.image_encoder_weights, OpenWeights(folder, "image_encoder", "model"));
-  if (model.safety_checker) {
-    ASSIGN_OR_RETURN(model.safety_checker_weights, OpenWeights(folder, "safety_checker", "model"));
+absl::StatusOr<ModelDir> ModelDir::Open(const std::string& model, const std::string& hub_cache) {
+  ASSIGN_OR_RETURN(const Location location, Locate(model, hub_cache));
+  ModelDir dir;
+  dir.model_id = location.model_id;
+  if (location.snapshot) dir.revision = location.snapshot->commit;
+  const absl::Status status = ReadFolder(location.folder.string(), dir);
+  if (absl::IsNotFound(status) && location.snapshot) {
+    return absl::NotFoundError(
+        absl::StrCat(status.message(), "; ", HowToComplete(*location.snapshot)));
   }
-  return model;
+  if (!status.ok()) return status;
+  return dir;
 }
 
 absl::StatusOr<std::map<std::string, std::string>> ComponentDigests(const ModelDir& model) {
@@ -242,7 +233,10 @@ absl::StatusOr<std::map<std::string, std::string>> ComponentDigests(const ModelD
         &model.safety_checker_weights}) {
     std::vector<std::string> of_files;
     for (const SafetensorsFile& file : weights->files) {
-      ASSIGN_OR_RETURN(of_files.emplace_back(), Sha256OfFile(file.path()));
+      ASSIGN_OR_RETURN(const std::string digest, Sha256OfFile(file.path()));
+      const std::string name = fs::path(file.path()).filename().string();
+      RETURN_IF_ERROR(model.manifest.Check(absl::StrCat(weights->folder, "/", name), digest));
+      of_files.push_back(digest);
     }
     if (of_files.empty()) continue;
     digests[weights->folder] =

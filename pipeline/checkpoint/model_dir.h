@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "pipeline/checkpoint/manifest.h"
 #include "pipeline/checkpoint/model_config.h"
 #include "pipeline/checkpoint/safetensors.h"
 #include "pipeline/sampler/sampler.h"
@@ -28,14 +29,16 @@ struct ComponentWeights {
 // Everything of a checkpoint that is not a network: read, parsed and checked, weights mapped but
 // not yet touched.
 struct ModelDir {
-  // Opens a folder with model_index.json, or a repository's folder in a Hugging Face cache (what
-  // its refs/main names). The status says which file is missing, broken or not implemented, and
-  // what to do; a folder that has only pickles (.bin) gets FAILED_PRECONDITION with the converter's
-  // command.
-  static absl::StatusOr<ModelDir> Open(const std::string& path);
+  // `model` is a folder with model_index.json, a repository's folder in a Hugging Face cache (its
+  // main revision is meant), or `org/repository` or `org/repository@revision` to be looked up in
+  // the cache at `hub_cache`; nothing is ever downloaded. The status says which file is missing,
+  // broken or not implemented, and what to do: the command that downloads, or FAILED_PRECONDITION
+  // with the converter's for what has only pickles.
+  static absl::StatusOr<ModelDir> Open(const std::string& model, const std::string& hub_cache = "");
 
   std::string model_id;  // the folder's name; in a Hugging Face cache, org/repository
   std::string revision;  // the cache's commit; empty for a plain folder
+  Manifest manifest;     // its configs are checked, its weights are by ComponentDigests
   SamplerConfig sampler;
   UnetConfig unet;
   VaeConfig vae;
@@ -50,8 +53,8 @@ struct ModelDir {
 };
 
 // sha256, lower-case hex, of each component's weight files (of the list of shard digests when there
-// are several), by folder name. Reads the files through read(2) with a small buffer: the resident
-// set does not grow.
+// are several), by folder name. INVALID_ARGUMENT names a file that differs from the manifest. Reads
+// the files through a small buffer: the resident set does not grow.
 absl::StatusOr<std::map<std::string, std::string>> ComponentDigests(const ModelDir&);
 
 }  // namespace image_variations

@@ -7,12 +7,9 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <nlohmann/json.hpp>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "pipeline/base/config_reader.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/checkpoint/file.h"
 
@@ -21,134 +18,10 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-using nlohmann::json;
-
 constexpr uint64_t kHeaderLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // as the reference implementation
-constexpr int kMaxHeaderDepth = 4;
-
-struct TypeName {
-  absl::string_view name;
-  TensorType type;
-};
-constexpr TypeName kTypeNames[] = {
-    {"F32", TensorType::kFloat32},
-    {"F16", TensorType::kFloat16},
-    {"BF16", TensorType::kBfloat16},
-    {"I64", TensorType::kInt64},
-};
-
-// One entry of the header; offsets are relative to the end of the header.
-struct Entry {
-  std::string name;
-  TensorType type;
-  std::vector<int64_t> shape;
-  uint64_t begin;
-  uint64_t end;
-};
-
-bool IsListOfUnsigned(const json& value) {
-  return value.is_array() && std::all_of(value.begin(), value.end(), [](const json& element) {
-           return element.is_number_unsigned() && element.get<uint64_t>() <= uint64_t{INT64_MAX};
-         });
-}
-
-std::optional<TensorType> FindType(absl::string_view name) {
-  for (const TypeName& known : kTypeNames) {
-    if (known.name == name) return known.type;
-  }
-  return std::nullopt;
-}
-
-// Size of the data by type and shape; nothing when it does not fit 64 bits.
-std::optional<uint64_t> DataBytes(TensorType type, const std::vector<int64_t>& shape) {
-  uint64_t bytes = static_cast<uint64_t>(BytesPerElement(type));
-  for (const int64_t side : shape) {
-    if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(side), &bytes)) return std::nullopt;
-  }
-  return bytes;
-}
-
-absl::StatusOr<Entry> ParseEntry(const std::string& name, const json& value) {
-  const auto fail = [&name](const auto&... why) {
-    return absl::InvalidArgumentError(absl::StrCat("tensor ", name, ": ", why...));
-  };
-  if (!value.is_object()) return fail("its header entry is not an object");
-  const auto dtype = value.find("dtype");
-  const auto shape = value.find("shape");
-  const auto offsets = value.find("data_offsets");
-  if (dtype == value.end() || !dtype->is_string()) return fail("dtype is not a string");
-  if (shape == value.end() || !IsListOfUnsigned(*shape)) {
-    return fail("shape is not a list of non-negative integers");
-  }
-  if (offsets == value.end() || !IsListOfUnsigned(*offsets) || offsets->size() != 2) {
-    return fail("data_offsets is not a pair of non-negative integers");
-  }
-  const std::optional<TensorType> type = FindType(dtype->get_ref<const std::string&>());
-  if (!type) {
-    return fail("dtype ", dtype->get_ref<const std::string&>(),
-                " is not implemented, only F32, F16, BF16 and I64 are");
-  }
-  Entry entry{name, *type, shape->get<std::vector<int64_t>>(), (*offsets)[0].get<uint64_t>(),
-              (*offsets)[1].get<uint64_t>()};
-  const std::optional<uint64_t> bytes = DataBytes(*type, entry.shape);
-  if (!bytes) return fail("shape ", shape->dump(), " has too many elements");
-  if (entry.end < entry.begin || entry.end - entry.begin != *bytes) {
-    return fail("shape ", shape->dump(), " takes ", *bytes, " bytes, data_offsets are ",
-                offsets->dump());
-  }
-  return entry;
-}
-
-absl::StatusOr<std::vector<Entry>> ParseHeader(absl::string_view text) {
-  if (text.empty() || text[0] != '{') {
-    return absl::InvalidArgumentError("its header does not begin with {: not a safetensors file");
-  }
-  ASSIGN_OR_RETURN(const json header, ParseStrictJson(text, kMaxHeaderDepth));
-  std::vector<Entry> entries;
-  for (const auto& item : header.items()) {
-    if (item.key() == "__metadata__") continue;
-    ASSIGN_OR_RETURN(Entry entry, ParseEntry(item.key(), item.value()));
-    entries.push_back(std::move(entry));
-  }
-  return entries;
-}
-
-// The data must be covered exactly once, without gaps: nothing can hide in the file, no two tensors
-// can share bytes.
-absl::Status CheckLayout(std::vector<Entry>& entries, uint64_t data_bytes) {
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
-  });
-  uint64_t covered = 0;
-  for (const Entry& entry : entries) {
-    if (entry.begin != covered) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("tensor ", entry.name, ": data begins at ", entry.begin,
-                       ", that of the tensor before it ends at ", covered));
-    }
-    covered = entry.end;
-  }
-  if (covered == data_bytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      covered > data_bytes ? "truncated: " : "trailing bytes: ", "the header describes ", covered,
-      " bytes of data, the file has ", data_bytes));
-}
 
 }  // namespace
-
-int64_t BytesPerElement(TensorType type) {
-  switch (type) {
-    case TensorType::kFloat32:
-      return 4;
-    case TensorType::kFloat16:
-    case TensorType::kBfloat16:
-      return 2;
-    case TensorType::kInt64:
-      return 8;
-  }
-  IV_CHECK(false);
-}
 
 class SafetensorsFile::Mapping {
  public:
@@ -200,11 +73,11 @@ absl::Status SafetensorsFile::MapAndParse(const File& file) {
                                                    " is possible: truncated, or not a "
                                                    "safetensors file"));
   }
-  ASSIGN_OR_RETURN(std::vector<Entry> entries,
-                   ParseHeader(bytes.substr(kHeaderLengthBytes, header_bytes)));
   const absl::string_view data = bytes.substr(kHeaderLengthBytes + header_bytes);
-  RETURN_IF_ERROR(CheckLayout(entries, data.size()));
-  for (Entry& entry : entries) {
+  ASSIGN_OR_RETURN(
+      std::vector<SafetensorsEntry> entries,
+      ParseSafetensorsHeader(bytes.substr(kHeaderLengthBytes, header_bytes), data.size()));
+  for (SafetensorsEntry& entry : entries) {
     const absl::string_view span = data.substr(entry.begin, entry.end - entry.begin);
     tensors_.emplace(std::move(entry.name),
                      TensorView{entry.type, std::move(entry.shape), {span.data(), span.size()}});

@@ -11,14 +11,11 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "pipeline/checkpoint/safetensors_header.h"
 
 namespace image_variations {
 
 class File;
-
-enum class TensorType { kFloat32, kFloat16, kBfloat16, kInt64 };
-
-int64_t BytesPerElement(TensorType);
 
 // A tensor inside the mapping; valid as long as its SafetensorsFile lives. Row-major,
 // little-endian. The format does not align tensors: `bytes` may begin at any address, so copy

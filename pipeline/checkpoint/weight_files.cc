@@ -11,6 +11,7 @@
 #include "pipeline/base/config_reader.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/checkpoint/file.h"
+#include "pipeline/checkpoint/hub_cache.h"
 
 namespace image_variations {
 namespace {
@@ -133,8 +134,20 @@ absl::StatusOr<ComponentWeights> OpenWeights(const std::string& model_folder,
   return absl::FailedPreconditionError(absl::StrCat(
       wanted,
       ": no such file, only pickled weights, which this program never unpickles; convert "
-      "them once: python3 tools/convert_checkpoint.py ",
-      model_folder, " ", model_folder, "-safetensors"));
+      "them once: ",
+      ConvertCommand(model_folder)));
+}
+
+std::string ConvertCommand(const std::string& checkpoint) {
+  fs::path path = fs::path(checkpoint).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  std::error_code error;
+  std::string name = (fs::is_directory(path, error) ? path.filename() : path.stem()).string();
+  // In a Hugging Face cache, the folder is a commit.
+  const absl::StatusOr<std::optional<HubSnapshot>> snapshot = IdentifySnapshot(checkpoint);
+  if (snapshot.ok() && *snapshot) name = fs::path((*snapshot)->reference.repository).filename();
+  return absl::StrCat("python3 tools/convert_checkpoint.py ", checkpoint, " ", name,
+                      "-safetensors");
 }
 
 absl::StatusOr<TensorView> ComponentWeights::Find(absl::string_view name) const {

@@ -15,4 +15,7 @@ namespace image_variations {
 absl::StatusOr<ComponentWeights> OpenWeights(const std::string& model_folder,
                                              const std::string& component, const std::string& stem);
 
+// The command that makes a folder this program reads out of a pickled checkpoint, folder or file.
+std::string ConvertCommand(const std::string& checkpoint);
+
 }  // namespace image_variations

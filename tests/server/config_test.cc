@@ -122,6 +122,24 @@ TEST(Config, ModelIsRequired) {
   EXPECT_THAT(std::string(Read({}).status().message()), HasSubstr("--model is required"));
 }
 
+TEST(Config, FindsTheHuggingFaceCacheAsItsOwnToolsDo) {
+  const struct {
+    Variables variables;
+    std::string cache;
+  } cases[] = {
+      {{{"HOME", "/root"}}, "/root/.cache/huggingface/hub"},
+      {{{"HOME", "/root"}, {"XDG_CACHE_HOME", "/cache"}}, "/cache/huggingface/hub"},
+      {{{"XDG_CACHE_HOME", "/cache"}, {"HF_HOME", "/hf"}}, "/hf/hub"},
+      {{{"HOME", "/root"}, {"HF_HOME", "~/hf"}}, "/root/hf/hub"},
+      {{{"HF_HOME", "/hf"}, {"HUGGINGFACE_HUB_CACHE", "/old"}}, "/old"},
+      {{{"HF_HUB_CACHE", "/new"}, {"HUGGINGFACE_HUB_CACHE", "/old"}}, "/new"},
+      {{{"HF_HUB_CACHE", ""}, {"HF_HOME", "/hf"}}, "/hf/hub"},
+  };
+  for (const auto& [variables, cache] : cases) {
+    EXPECT_EQ(ReadConfig({}, variables).hub_cache, cache);
+  }
+}
+
 TEST(Config, ContradictingFlagsAreRefused) {
   EXPECT_THAT(ErrorOf({"--default-steps=60", "--max-step-count=50"}), HasSubstr("only 50"));
   EXPECT_THAT(ErrorOf({"--max-message-bytes=1MiB"}), HasSubstr("less than --max-image-bytes"));

@@ -4,15 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
+#include "pipeline/checkpoint/file.h"
+#include "tests/pipeline/checkpoint/bundled_model.h"
 #include "tests/pipeline/checkpoint/safetensors_bytes.h"
-#include "tests/support/temporary_folder.h"
 
 namespace image_variations {
 namespace {
@@ -24,58 +22,7 @@ using testing::HasSubstr;
 using testing::Key;
 using testing::Pair;
 
-constexpr char kBundled[] = "demo/model";
 constexpr char kCommit[] = "a2a13984e57db80adcc9e3f85d568dcccb9b29fc";
-
-const char* const kFiles[] = {
-    "model_index.json",
-    "feature_extractor/preprocessor_config.json",
-    "image_encoder/config.json",
-    "image_encoder/model.safetensors",
-    "safety_checker/config.json",
-    "safety_checker/model.safetensors",
-    "scheduler/scheduler_config.json",
-    "unet/config.json",
-    "unet/diffusion_pytorch_model.safetensors",
-    "vae/config.json",
-    "vae/diffusion_pytorch_model.safetensors",
-};
-
-std::string ReadBundled(const fs::path& name) {
-  std::ostringstream text;
-  text << std::ifstream(kBundled / name, std::ios::binary).rdbuf();
-  return text.str();
-}
-
-// A copy of the bundled model, of links, whose files a test may replace.
-class ModelDirTest : public testing::Test {
- protected:
-  ModelDirTest() { LinkBundled("model"); }
-
-  void LinkBundled(const fs::path& folder) {
-    for (const char* file : kFiles) {
-      const fs::path link = folder_.path() / folder / file;
-      fs::create_directories(link.parent_path());
-      fs::create_symlink(fs::absolute(kBundled) / file, link);
-    }
-  }
-
-  std::string model() const { return (folder_.path() / "model").string(); }
-  void Write(const fs::path& name, absl::string_view bytes) {
-    folder_.Write("model" / name, bytes);
-  }
-  void Remove(const fs::path& name) { fs::remove(folder_.path() / "model" / name); }
-  // Replaces text in a file; it must be there.
-  void Edit(const fs::path& name, absl::string_view from, absl::string_view to) {
-    const std::string text = ReadBundled(name);
-    ASSERT_THAT(text, HasSubstr(std::string(from))) << name;
-    Write(name, absl::StrReplaceAll(text, {{from, to}}));
-  }
-  absl::Status Open() { return ModelDir::Open(model()).status(); }
-  std::string OpenMessage() { return std::string(Open().message()); }
-
-  TemporaryFolder folder_;
-};
 
 TEST_F(ModelDirTest, ReadsTheBundledModel) {
   const auto model = ModelDir::Open(kBundled);
@@ -207,90 +154,13 @@ TEST_F(ModelDirTest, OpensWithoutASafetyCheckerSavedAsNulls) {
   EXPECT_TRUE(model->safety_checker_weights.files.empty());
 }
 
-TEST_F(ModelDirTest, TellsTheConvertersCommandWhenThereAreOnlyPickles) {
-  Remove("vae/diffusion_pytorch_model.safetensors");
-  Write("vae/diffusion_pytorch_model.bin", "\x80\x02");
-  EXPECT_EQ(Open().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(
-      OpenMessage(),
-      AllOf(HasSubstr("vae/diffusion_pytorch_model.safetensors"), HasSubstr("never unpickles"),
-            HasSubstr(absl::StrCat("python3 tools/convert_checkpoint.py ", model(), " "))));
-}
-
-TEST_F(ModelDirTest, TakesAVariantWhereThereIsNoPlainFile) {
-  for (const char* variant : {"fp16", "bf16"}) {
-    const fs::path unet = folder_.path() / "model/unet";
-    fs::rename(unet / "diffusion_pytorch_model.safetensors",
-               unet / absl::StrCat("diffusion_pytorch_model.", variant, ".safetensors"));
-    EXPECT_TRUE(Open().ok()) << OpenMessage();
-    fs::rename(unet / absl::StrCat("diffusion_pytorch_model.", variant, ".safetensors"),
-               unet / "diffusion_pytorch_model.safetensors");
-  }
-}
-
-TEST_F(ModelDirTest, PrefersThePlainFileToItsVariant) {
-  Write("unet/diffusion_pytorch_model.fp16.safetensors", "not one");
-  EXPECT_TRUE(Open().ok()) << OpenMessage();
-}
-
-// The image encoder's weights as two shards of one tensor each.
-class Shards : public ModelDirTest {
- protected:
-  Shards() {
-    Remove("image_encoder/model.safetensors");
-    WriteShard(1, "first");
-    WriteShard(2, "second");
-    WriteIndex(R"({"first": "model-00001-of-00002.safetensors",
-                   "second": "model-00002-of-00002.safetensors"})");
-  }
-  void WriteShard(int number, absl::string_view tensor) {
-    Write(absl::StrCat("image_encoder/model-0000", number, "-of-00002.safetensors"),
-          SafetensorsBytes(
-              absl::StrCat("{\"", tensor,
-                           R"(": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}})"),
-              "ab"));
-  }
-  void WriteIndex(absl::string_view weight_map) {
-    Write("image_encoder/model.safetensors.index.json",
-          absl::StrCat(R"({"metadata": {"total_size": 4}, "weight_map": )", weight_map, "}"));
-  }
-};
-
-TEST_F(Shards, AreOneSetOfWeights) {
-  const auto model = ModelDir::Open(this->model());
-  ASSERT_TRUE(model.ok()) << model.status();
-  EXPECT_THAT(model->image_encoder_weights.names(), ElementsAre("first", "second"));
-  EXPECT_TRUE(model->image_encoder_weights.Find("second").ok());
-  EXPECT_EQ(model->image_encoder_weights.Find("third").status(),
-            absl::NotFoundError("image_encoder: no tensor third"));
-}
-
-TEST_F(Shards, MayBeMissingNoFile) {
-  Remove("image_encoder/model-00002-of-00002.safetensors");
-  EXPECT_THAT(OpenMessage(), HasSubstr("model-00002-of-00002.safetensors: no such file"));
-}
-
-TEST_F(Shards, MustHoldWhatTheIndexSays) {
-  WriteShard(2, "first");
-  EXPECT_THAT(OpenMessage(),
-              HasSubstr("tensor first is in model-00001-of-00002.safetensors by the index"));
-  WriteShard(2, "other");
-  EXPECT_THAT(OpenMessage(), HasSubstr("tensor other is not in the index"));
-  WriteShard(2, "second");
-  WriteIndex(R"({"first": "model-00001-of-00002.safetensors",
-                 "second": "model-00002-of-00002.safetensors",
-                 "third": "model-00002-of-00002.safetensors"})");
-  EXPECT_THAT(OpenMessage(), HasSubstr("the index names 3 tensors, its shards have 2"));
-}
-
-TEST_F(Shards, StayInTheirFolder) {
-  WriteIndex(R"({"first": "../unet/diffusion_pytorch_model.safetensors"})");
-  EXPECT_THAT(OpenMessage(), HasSubstr("is not the name of a safetensors file in this folder"));
-}
-
-TEST_F(Shards, NeedAWeightMap) {
-  Write("image_encoder/model.safetensors.index.json", "{}");
-  EXPECT_THAT(OpenMessage(), AllOf(HasSubstr("index.json"), HasSubstr("weight_map")));
+TEST_F(ModelDirTest, SaysThatAModelIsALoopOfLinks) {
+  const fs::path loop = folder_.path() / "loop";
+  fs::create_symlink("loop", loop);
+  const absl::Status status = ModelDir::Open(loop.string()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("loop: "), HasSubstr("symbolic links")));
 }
 
 class HubCache : public ModelDirTest {
@@ -322,6 +192,76 @@ TEST_F(HubCache, RepositoryFolderWithoutMainNamesTheMissingRef) {
   EXPECT_THAT(
       std::string(ModelDir::Open((folder_.path() / repository_).string()).status().message()),
       HasSubstr("refs/main: no such file"));
+}
+
+TEST_F(HubCache, RepositoryAndRevisionAreLookedUpInTheCache) {
+  for (const std::string name : {"acme/cat-variations", "acme/cat-variations@main"}) {
+    const auto model = ModelDir::Open(name, folder_.path().string());
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ(model->model_id, "acme/cat-variations");
+    EXPECT_EQ(model->revision, kCommit);
+  }
+}
+
+TEST_F(HubCache, AFolderOfThisNameWinsOverTheCache) {
+  const fs::path given = fs::path("demo") / "model";
+  EXPECT_EQ(ModelDir::Open(given.string(), folder_.path().string())->model_id, "model");
+}
+
+TEST_F(HubCache, AnAbsentRepositoryGetsTheCommandThatDownloadsIt) {
+  EXPECT_THAT(
+      std::string(ModelDir::Open("acme/dogs@v2.0", folder_.path().string()).status().message()),
+      AllOf(HasSubstr("never downloads"), HasSubstr("hf download acme/dogs --revision v2.0")));
+}
+
+TEST_F(HubCache, AMissingFileOfASnapshotGetsTheCommandToo) {
+  const fs::path snapshot = repository_ / "snapshots" / kCommit;
+  fs::remove(folder_.path() / snapshot / "vae/diffusion_pytorch_model.safetensors");
+  folder_.Write(repository_ / "blobs/0123.incomplete", "half");
+  EXPECT_THAT(
+      std::string(
+          ModelDir::Open("acme/cat-variations", folder_.path().string()).status().message()),
+      AllOf(HasSubstr("vae/diffusion_pytorch_model.safetensors: no such file"),
+            HasSubstr("interrupted"), HasSubstr("hf download acme/cat-variations")));
+}
+
+TEST_F(HubCache, ASnapshotOfPicklesGetsTheConvertersCommand) {
+  const fs::path vae = folder_.path() / repository_ / "snapshots" / kCommit / "vae";
+  fs::remove(vae / "diffusion_pytorch_model.safetensors");
+  fs::create_symlink("../../../blobs/0123", vae / "diffusion_pytorch_model.bin");
+  const absl::Status status =
+      ModelDir::Open("acme/cat-variations", folder_.path().string()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr(absl::StrCat("python3 tools/convert_checkpoint.py ",
+                                     vae.parent_path().string(), " cat-variations-safetensors")));
+}
+
+TEST_F(ModelDirTest, HoldsConfigsAgainstTheManifest) {
+  std::string manifest;
+  for (const char* file : kFiles) {
+    absl::StrAppend(&manifest, manifest.empty() ? "{" : ",", "\"", file, "\": \"",
+                    *Sha256OfFile((folder_.path() / "model" / file).string()), "\"");
+  }
+  Write("manifest.json", manifest + "}");
+  EXPECT_TRUE(Open().ok()) << OpenMessage();
+  Write("vae/config.json", ReadBundled("vae/config.json") + " ");
+  EXPECT_THAT(OpenMessage(), HasSubstr("manifest.json: vae/config.json has sha256 "));
+}
+
+TEST_F(ModelDirTest, HoldsWeightsAgainstTheManifest) {
+  const std::string file = folder_.Write("unet/empty.safetensors", SafetensorsBytes("{}"));
+  folder_.Write("manifest.json",
+                absl::StrCat(R"({"unet/empty.safetensors": ")", std::string(64, '0'), "\"}"));
+  ModelDir model;
+  model.manifest = *Manifest::Read(folder_.path().string());
+  model.unet_weights.folder = "unet";
+  model.unet_weights.files.push_back(*SafetensorsFile::Open(file));
+  EXPECT_THAT(
+      std::string(ComponentDigests(model).status().message()),
+      HasSubstr("unet/empty.safetensors has sha256 "
+                "0000000000000000000000000000000000000000000000000000000000000000, "
+                "the file has 411a485216e432ece6b9af94fa32154cf79a2a56d4f81266baa50063f45092bd"));
 }
 
 TEST_F(ModelDirTest, DigestsAreTheFilesSha256ByComponent) {
