@@ -20,6 +20,7 @@ ARROWS = {
     "server": ["pipeline/base", "pipeline/image", "pipeline/sampler", "pipeline/engine"],
     "server/main.cc": ["server", "pipeline"],                      # the composition root
     "client": [],
+    "client/bench": ["client"],
     "client/cli": ["client", "pipeline/base", "pipeline/image"],   # the program draws contact sheets
 }
 # Headers of others -> folders that may include them; [] = nobody. What is not named here is free.
