@@ -266,6 +266,11 @@ void ConfigReader::OnlyNull(std::initializer_list<absl::string_view> keys) {
   }
 }
 
+void ConfigReader::OnlyEmpty(absl::string_view key) {
+  const json* value = Value(key);
+  if (value != nullptr && *value != json::array()) FailUnimplemented(key, "[]");
+}
+
 void ConfigReader::Require(absl::string_view key) {
   if (!Has(key)) Fail(absl::StrCat(key, " is missing"));
 }

@@ -58,6 +58,7 @@ class ConfigReader {
   void Only(absl::string_view key, bool implemented);
   void Only(absl::string_view key, double implemented);
   void OnlyNull(std::initializer_list<absl::string_view> keys);
+  void OnlyEmpty(absl::string_view key);  // a list
 
   void Require(absl::string_view key);  // notes a problem when the key is absent or null
   void Fail(absl::string_view problem);

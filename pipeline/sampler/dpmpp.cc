@@ -1,51 +1,61 @@
-// DPM-Solver++ (2M), Lu et al. 2022, algorithm 2 with midpoint; diffusers'
+// DPM-Solver++ (2M), Lu et al. 2022, algorithm 2, and its SDE form, formula (19) there; diffusers'
 // scheduling_dpmsolver_multistep.py. Keeps predictions of the original sample.
 #include <cmath>
 
-#include "absl/strings/str_cat.h"
 #include "pipeline/base/status_macros.h"
-#include "pipeline/sampler/noise_schedule.h"
+#include "pipeline/sampler/sampler_registry.h"
+#include "pipeline/sampler/sigma_schedule.h"
 
 namespace image_variations {
 namespace {
 
-double Alpha(double sigma) { return 1 / std::hypot(sigma, 1); }
+// The last step is of first order where it ends at sigma 0, since its h is infinite.
+bool IsSecondOrder(const PlanInput& input, size_t step, size_t count) {
+  if (step == 0) return false;
+  if (step + 1 < count) return true;
+  return input.ends_at_sigma_min && !input.config.euler_at_final && !input.LowersOrderAt(step);
+}
+
+absl::StatusOr<SamplerPlan> MakePlan(const PlanInput& input, bool is_sde) {
+  ASSIGN_OR_RETURN(const SigmaSchedule schedule, WholeSchedule(input));
+  const std::vector<double>& sigmas = schedule.sigmas;
+  const size_t count = schedule.timesteps.size();
+  const double stretch = is_sde ? 2 : 1;  // the weights of predictions are those of longer steps
+  SamplerPlan plan;
+  for (size_t i = 0; i < count; ++i) {
+    const NoiseLevel from = LevelOfSigma(sigmas[i]);
+    const NoiseLevel to = LevelOfSigma(sigmas[i + 1]);
+    const LinearForm original = OriginalSample(input.config.prediction_type, from);
+    const double h = std::log(sigmas[i] / sigmas[i + 1]);  // infinite to sigma 0
+    const double first = -to.alpha * std::expm1(-stretch * h);
+    SamplerStep step{.timestep = schedule.timesteps[i],
+                     .sample = to.sigma / from.sigma * (is_sde ? std::exp(-h) : 1),
+                     .noise = is_sde ? to.sigma * std::sqrt(-std::expm1(-2 * h)) : 0,
+                     .history = {first},
+                     .keep = true,
+                     .draws_noise = is_sde,
+                     .keep_sample = original.sample,
+                     .keep_prediction = original.prediction};
+    if (IsSecondOrder(input, i, count)) {
+      const double rise =
+          input.config.solver_type_is_heun ? to.alpha * h - first / stretch : first * h / 2;
+      const double slope = rise / std::log(sigmas[i - 1] / sigmas[i]);
+      step.history[0] += slope;
+      step.history[1] = -slope;
+    }
+    plan.steps.push_back(step);
+  }
+  return plan;
+}
 
 }  // namespace
 
 absl::StatusOr<SamplerPlan> MakeDpmpp2mPlan(const PlanInput& input) {
-  // One interval more than steps; the last ends at the final sigma, 0, in place of the last point.
-  const bool trailing = input.spacing == TimestepSpacing::kTrailing;
-  ASSIGN_OR_RETURN(std::vector<double> timesteps,
-                   TimestepGrid(input, trailing ? input.steps : input.steps + 1, /*round=*/true));
-  timesteps.resize(static_cast<size_t>(input.steps));
-  const std::vector<double> sigmas = SigmasAt(input, timesteps);
+  return MakePlan(input, /*is_sde=*/false);
+}
 
-  SamplerPlan plan;
-  for (size_t i = 0; i < timesteps.size(); ++i) {
-    const double from = sigmas[i];
-    const double to = sigmas[i + 1];
-    if (to >= from) {
-      return absl::InvalidArgumentError(absl::StrCat("num_inference_steps = ", input.steps,
-                                                     ": dpmpp-2m would visit timestep ",
-                                                     timesteps[i], " twice"));
-    }
-    const LinearForm original =
-        OriginalSample(input.config.prediction_type, Alpha(from), from * Alpha(from));
-    const double weight = Alpha(to) * (1 - to / from);  // -alpha' (exp(-h) - 1)
-    // The last step is of first order, since its h is infinite.
-    const bool second_order = i > 0 && i + 1 < timesteps.size();
-    const double half_over_r =
-        second_order ? 0.5 * std::log(from / to) / std::log(sigmas[i - 1] / from) : 0;
-    plan.steps.push_back({.timestep = static_cast<float>(timesteps[i]),
-                          .sample = static_cast<float>(to * Alpha(to) / (from * Alpha(from))),
-                          .history = {static_cast<float>(weight * (1 + half_over_r)),
-                                      static_cast<float>(-weight * half_over_r)},
-                          .keep = true,
-                          .keep_sample = static_cast<float>(original.sample),
-                          .keep_prediction = static_cast<float>(original.prediction)});
-  }
-  return plan;
+absl::StatusOr<SamplerPlan> MakeDpmpp2mSdePlan(const PlanInput& input) {
+  return MakePlan(input, /*is_sde=*/true);
 }
 
 }  // namespace image_variations

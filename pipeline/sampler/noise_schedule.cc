@@ -10,6 +10,8 @@
 namespace image_variations {
 namespace {
 
+constexpr int kManySteps = 15;
+
 // torch.linspace(start, end, count, dtype=float32) on a CPU with AVX2 or later: one fused
 // multiply-add per element, from the nearer end.
 std::vector<float> Linspace(double start, double end, int count) {
@@ -85,10 +87,19 @@ double PlanInput::AlphaCumprod(int timestep) const {
   return alphas_cumprod[static_cast<size_t>(timestep)];
 }
 
-absl::StatusOr<std::vector<double>> TimestepGrid(const PlanInput& input, int points, bool round) {
+NoiseLevel PlanInput::LevelAt(int timestep) const {
+  const double alpha_cumprod = AlphaCumprod(timestep);
+  return {std::sqrt(alpha_cumprod), std::sqrt(1 - alpha_cumprod)};
+}
+
+bool PlanInput::LowersOrderAt(size_t step) const {
+  return config.lower_order_final && steps < kManySteps && step + 1 == static_cast<size_t>(steps);
+}
+
+absl::StatusOr<std::vector<float>> TimestepGrid(const PlanInput& input, int points, bool round) {
   const int count = input.config.num_train_timesteps;
   const int leading_stride = count / points;
-  std::vector<double> timesteps;
+  std::vector<float> timesteps;
   for (int i = 0; i < points; ++i) {
     double timestep = 0;
     switch (input.spacing) {
@@ -97,15 +108,15 @@ absl::StatusOr<std::vector<double>> TimestepGrid(const PlanInput& input, int poi
         break;
       case TimestepSpacing::kLinspace:
         timestep = NumpyLinspace(count - 1, points, points - 1 - i);
-        timestep = round ? std::nearbyint(timestep) : static_cast<float>(timestep);
+        if (round) timestep = std::nearbyint(timestep);
         break;
       case TimestepSpacing::kTrailing:
         timestep = std::nearbyint(NumpyDescent(count, points, i)) - 1;
         break;
     }
-    timesteps.push_back(timestep);
+    timesteps.push_back(static_cast<float>(timestep));
   }
-  if (timesteps.front() >= count) {
+  if (timesteps.front() >= static_cast<float>(count)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "num_inference_steps = ", input.steps, " would begin at timestep ", timesteps.front(),
         ", the model was trained for 0 to ", count - 1, "; take fewer steps"));
@@ -113,32 +124,26 @@ absl::StatusOr<std::vector<double>> TimestepGrid(const PlanInput& input, int poi
   return timesteps;
 }
 
-std::vector<double> SigmasAt(const PlanInput& input, const std::vector<double>& timesteps) {
-  const auto table = [&input](size_t i) -> double {
-    const float alpha = input.alphas_cumprod[i];
-    return std::sqrt((1.0f - alpha) / alpha);
-  };
-  std::vector<double> sigmas;
-  for (const double timestep : timesteps) {
-    const size_t low = static_cast<size_t>(timestep);
-    double sigma = table(low);
-    if (low + 1 < input.alphas_cumprod.size()) {
-      sigma += (table(low + 1) - sigma) * (timestep - static_cast<double>(low));
-    }
-    sigmas.push_back(static_cast<float>(sigma));
-  }
-  sigmas.push_back(0);
-  return sigmas;
-}
-
-LinearForm OriginalSample(PredictionType type, double alpha, double sigma) {
+LinearForm OriginalSample(PredictionType type, NoiseLevel level) {
   switch (type) {
     case PredictionType::kEpsilon:
-      return {1 / alpha, -sigma / alpha};
+      return {1 / level.alpha, -level.sigma / level.alpha};
     case PredictionType::kVPrediction:
-      return {alpha, -sigma};
+      return {level.alpha, -level.sigma};
     case PredictionType::kSample:
       return {0, 1};
+  }
+  IV_CHECK(false);
+}
+
+LinearForm PredictedNoise(PredictionType type, NoiseLevel level) {
+  switch (type) {
+    case PredictionType::kEpsilon:
+      return {0, 1};
+    case PredictionType::kVPrediction:
+      return {level.sigma, level.alpha};
+    case PredictionType::kSample:
+      return {1 / level.sigma, -level.alpha / level.sigma};
   }
   IV_CHECK(false);
 }

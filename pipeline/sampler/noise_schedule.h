@@ -1,5 +1,5 @@
 // What the samplers share: diffusers' float32 noise tables, timestep grids, and the meaning of the
-// model's output. One function per sampler, in a file of its own, turns these into a plan.
+// model's output.
 #pragma once
 
 #include <vector>
@@ -14,6 +14,12 @@ std::vector<float> Betas(const SamplerConfig&);
 // abar_t, the product of 1 - beta_i for i <= t: float32 values of a product kept in double.
 std::vector<float> AlphasCumprod(const SamplerConfig&);
 
+// x = alpha * x0 + sigma * noise, with alpha^2 + sigma^2 = 1.
+struct NoiseLevel {
+  double alpha;
+  double sigma;
+};
+
 // One plan to make, with every default resolved. config must outlive it.
 struct PlanInput {
   const SamplerConfig& config;
@@ -21,35 +27,33 @@ struct PlanInput {
   double eta;
   TimestepSpacing spacing;
   bool set_alpha_to_one;
+  bool use_karras_sigmas;
+  bool ends_at_sigma_min;
   std::vector<float> alphas_cumprod;
 
   int stride() const { return config.num_train_timesteps / steps; }
   // abar_t; before the first timestep, 1 or abar_0 as set_alpha_to_one says.
   double AlphaCumprod(int timestep) const;
+  NoiseLevel LevelAt(int timestep) const;
+  // Whether a multistep solver takes this step, counted from 0, by its first order: the last one of
+  // few.
+  bool LowersOrderAt(size_t step) const;
 };
 
 // `points` timesteps, descending. linspace gives fractions: rounded half to even, or kept as
 // float32 values. INVALID_ARGUMENT: leading begins at (points - 1) * floor(N / points) +
-// steps_offset, which can lie beyond the last timestep that the model was trained for.
-absl::StatusOr<std::vector<double>> TimestepGrid(const PlanInput&, int points, bool round);
+// steps_offset, which can lie beyond the last timestep that the model was trained for. For 61 and
+// some other counts diffusers' trailing goes on to a timestep -1, by numpy's rounding; not here.
+absl::StatusOr<std::vector<float>> TimestepGrid(const PlanInput&, int points, bool round);
 
-// sigma = sqrt((1 - abar) / abar) at each timestep, interpolated as numpy.interp and rounded to
-// float32, with a final 0.
-std::vector<double> SigmasAt(const PlanInput&, const std::vector<double>& timesteps);
-
-// sample * x + prediction * e.
+// sample * x + prediction * e, where e is the model's output.
 struct LinearForm {
   double sample;
   double prediction;
 };
 
-// The predicted original sample x0, for x = alpha * x0 + sigma * noise with alpha^2 + sigma^2 = 1
-// and e the model's output of this type.
-LinearForm OriginalSample(PredictionType, double alpha, double sigma);
-
-absl::StatusOr<SamplerPlan> MakePndmPlan(const PlanInput&);
-absl::StatusOr<SamplerPlan> MakeDdimPlan(const PlanInput&);
-absl::StatusOr<SamplerPlan> MakeEulerPlan(const PlanInput&);
-absl::StatusOr<SamplerPlan> MakeDpmpp2mPlan(const PlanInput&);
+// x0 and the noise, as the model predicts them for an x of this level.
+LinearForm OriginalSample(PredictionType, NoiseLevel);
+LinearForm PredictedNoise(PredictionType, NoiseLevel);
 
 }  // namespace image_variations

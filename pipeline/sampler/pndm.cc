@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "pipeline/base/status_macros.h"
-#include "pipeline/sampler/noise_schedule.h"
+#include "pipeline/sampler/sampler_registry.h"
 
 namespace image_variations {
 namespace {
@@ -22,11 +22,9 @@ constexpr std::array<std::array<double, 4>, 4> kMultistep{{
 LinearForm Transfer(const PlanInput& input, int from, int to) {
   const double a = input.AlphaCumprod(from);
   const double b = input.AlphaCumprod(to);
-  const LinearForm move{std::sqrt(b / a),
-                        -(b - a) / (a * std::sqrt(1 - b) + std::sqrt(a * (1 - a) * b))};
-  if (input.config.prediction_type == PredictionType::kEpsilon) return move;
-  // v: the noise is sqrt(a) * v + sqrt(1 - a) * x, with v the multistep combination.
-  return {move.sample + move.prediction * std::sqrt(1 - a), move.prediction * std::sqrt(a)};
+  const LinearForm noise = PredictedNoise(input.config.prediction_type, input.LevelAt(from));
+  const double weight = -(b - a) / (a * std::sqrt(1 - b) + std::sqrt(a * (1 - a) * b));
+  return {std::sqrt(b / a) + weight * noise.sample, weight * noise.prediction};
 }
 
 }  // namespace
@@ -35,27 +33,25 @@ absl::StatusOr<SamplerPlan> MakePndmPlan(const PlanInput& input) {
   if (input.config.prediction_type == PredictionType::kSample) {
     return absl::InvalidArgumentError("pndm cannot use a model with prediction_type sample");
   }
-  ASSIGN_OR_RETURN(std::vector<double> timesteps, TimestepGrid(input, input.steps, /*round=*/true));
+  ASSIGN_OR_RETURN(std::vector<float> timesteps, TimestepGrid(input, input.steps, /*round=*/true));
   // The second timestep is visited twice: its first visit only improves the first step.
   if (timesteps.size() > 1) timesteps.insert(timesteps.begin() + 1, timesteps[1]);
 
   SamplerPlan plan;
   for (size_t call = 0; call < timesteps.size(); ++call) {
     const int timestep = static_cast<int>(timesteps[call]);
-    SamplerStep step{.timestep = static_cast<float>(timestep)};
+    SamplerStep step{.timestep = timesteps[call]};
     if (call == 1) {
       const LinearForm move = Transfer(input, timestep + input.stride(), timestep);
       step.sample = 0;
-      step.anchor = static_cast<float>(move.sample);
-      step.prediction = static_cast<float>(move.prediction / 2);
-      step.history[0] = static_cast<float>(move.prediction / 2);
+      step.anchor = move.sample;
+      step.prediction = move.prediction / 2;
+      step.history[0] = move.prediction / 2;
     } else {
       const LinearForm move = Transfer(input, timestep, timestep - input.stride());
       const auto& weights = kMultistep[call == 0 ? 0 : std::min<size_t>(call - 1, 3)];
-      step.sample = static_cast<float>(move.sample);
-      for (size_t k = 0; k < weights.size(); ++k) {
-        step.history[k] = static_cast<float>(move.prediction * weights[k]);
-      }
+      step.sample = move.sample;
+      for (size_t k = 0; k < weights.size(); ++k) step.history[k] = move.prediction * weights[k];
       step.keep = true;
       step.save_anchor = call == 0;
     }

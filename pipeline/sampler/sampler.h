@@ -18,9 +18,11 @@ enum class BetaSchedule { kLinear, kScaledLinear, kSquaredcosCapV2 };
 enum class PredictionType { kEpsilon, kVPrediction, kSample };
 enum class TimestepSpacing { kLeading, kLinspace, kTrailing };
 
-// What scheduler/scheduler_config.json says of the noise that the UNet was trained with. The
-// defaults are those of Stable Diffusion 1.x; an absent optional means each sampler's own default,
-// as when diffusers makes one scheduler from the config of another.
+// What scheduler/scheduler_config.json says: the noise that the UNet was trained with, and options
+// of solvers. The defaults are those of Stable Diffusion 1.x; an absent optional means each
+// sampler's own default, as when diffusers makes one scheduler from the config of another. An
+// option goes to every sampler that has it, unless the sampler's name says otherwise
+// (dpmpp-2m-karras).
 struct SamplerConfig {
   std::string default_sampler = "pndm";  // the checkpoint's own, as named by Samplers()
   int num_train_timesteps = 1000;
@@ -32,11 +34,20 @@ struct SamplerConfig {
   int steps_offset = 1;  // of spacing leading
   std::optional<bool> set_alpha_to_one = false;
   std::vector<double> trained_betas;  // empty: by beta_schedule
+
+  bool use_karras_sigmas = false;     // euler, heun, lms, unipc, deis
+  bool ends_at_sigma_min = false;     // final_sigmas_type, of euler, dpmpp and unipc
+  bool solver_type_is_heun = false;   // of dpmpp; otherwise midpoint
+  bool lower_order_final = true;      // dpmpp, unipc, deis
+  bool euler_at_final = false;        // dpmpp
+  bool variance_is_large = false;     // variance_type, of ddpm
+  int original_inference_steps = 50;  // lcm
+  double timestep_scaling = 10;       // lcm
 };
 
 // Parses scheduler_config.json, with diffusers' class defaults for absent keys. A value that is not
-// implemented is refused by its key's name. DDIM's clip_sample is such a value: where the file of
-// another class leaves it open, DDIM does not clip, although diffusers would (clipping is for
+// implemented is refused by its key's name. clip_sample is such a value: where the file of another
+// class leaves it open, DDIM and DDPM do not clip, although diffusers would (clipping is for
 // pixels; diffusers' text-to-image pipeline turns it off as well).
 absl::StatusOr<SamplerConfig> ParseSamplerConfig(absl::string_view scheduler_config_json);
 
@@ -50,21 +61,21 @@ absl::StatusOr<SamplerConfig> ParseSamplerConfig(absl::string_view scheduler_con
 // diffusers'.
 struct SamplerStep {
   float timestep = 0;
-  float input_scale = 1;
-  float sample = 1;
-  float prediction = 0;
-  float anchor = 0;
-  float noise = 0;
-  std::array<float, 4> history{};
+  double input_scale = 1;
+  double sample = 1;
+  double prediction = 0;
+  double anchor = 0;
+  double noise = 0;
+  std::array<double, 4> history{};
   bool keep = false;
   bool save_anchor = false;
   bool draws_noise = false;
-  float keep_sample = 0;
-  float keep_prediction = 1;
+  double keep_sample = 0;
+  double keep_prediction = 1;
 };
 
-// steps.size() is the number of UNet calls (PNDM: num_inference_steps + 1). Latents start as
-// init_noise_sigma * noise.
+// steps.size() is the number of UNet calls: num_inference_steps for most samplers, one more for
+// PNDM, 2n - 1 for Heun. Latents start as init_noise_sigma * noise.
 struct SamplerPlan {
   float init_noise_sigma = 1;
   std::vector<SamplerStep> steps;
@@ -85,8 +96,8 @@ struct SamplerChoice {
 };
 
 // INVALID_ARGUMENT: unknown name (the message lists the known ones), a step count that this sampler
-// cannot do, eta where there is none. Weights are computed in double precision from float32 tables,
-// as diffusers' are, and rounded once.
+// cannot do, eta where there is none. Every weight is finite. Weights are computed in double
+// precision from diffusers' float32 tables, and rounded once, by those who apply them to float32.
 absl::StatusOr<SamplerPlan> MakeSamplerPlan(const SamplerConfig&, const SamplerChoice&);
 
 }  // namespace image_variations

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -34,7 +36,9 @@ absl::Status TryPlan(const SamplerConfig& config, SamplerChoice choice) {
 TEST(Samplers, AreListedWithTheCheckpointsOwnFirst) {
   std::vector<std::string> names;
   for (const SamplerInfo& info : Samplers()) names.emplace_back(info.name);
-  EXPECT_THAT(names, ElementsAre("pndm", "ddim", "euler", "dpmpp-2m"));
+  EXPECT_THAT(names, ElementsAre("pndm", "ddim", "ddpm", "euler", "euler-ancestral", "heun", "lms",
+                                 "dpmpp-2m", "dpmpp-2m-karras", "dpmpp-2m-sigma-min",
+                                 "dpmpp-2m-sde", "dpmpp-2m-sde-karras", "unipc", "deis", "lcm"));
 }
 
 TEST(Samplers, OnlyDdimHasEta) {
@@ -80,34 +84,106 @@ TEST(MakeSamplerPlan, DdimDrawsNoiseOnlyWithEta) {
   }
 }
 
-TEST(MakeSamplerPlan, EveryStepCountGivesFiniteWeightsOrSaysWhyNot) {
+TEST(MakeSamplerPlan, HeunCallsTheUnetTwicePerStepButTheLast) {
+  SamplerConfig config;
+  config.timestep_spacing = TimestepSpacing::kTrailing;
+  const auto plan = MakeSamplerPlan(config, {.name = "heun", .num_inference_steps = 4});
+  EXPECT_THAT(Timesteps(*plan), ElementsAre(999, 749, 749, 499, 499, 249, 249));
+}
+
+TEST(MakeSamplerPlan, HeunTakesEachStepAgainFromItsAnchor) {
+  const auto plan = MakeSamplerPlan({}, {.name = "heun", .num_inference_steps = 2});
+  ASSERT_EQ(plan->steps.size(), 3u);
+  EXPECT_TRUE(plan->steps[0].save_anchor);
+  EXPECT_EQ(plan->steps[1].anchor, 1);
+  EXPECT_FALSE(plan->steps[1].keep);
+  EXPECT_DOUBLE_EQ(plan->steps[1].history[0], plan->steps[0].history[0] / 2);
+}
+
+TEST(MakeSamplerPlan, LmsBeginsWithOneDerivativeAndGoesOnWithFour) {
+  const auto plan = MakeSamplerPlan({}, {.name = "lms", .num_inference_steps = 6});
+  for (size_t i = 0; i < plan->steps.size(); ++i) {
+    const auto& history = plan->steps[i].history;
+    const auto used =
+        history.size() - static_cast<size_t>(std::count(history.begin(), history.end(), 0.0));
+    EXPECT_EQ(used, std::min<size_t>(i + 1, 4)) << i;
+  }
+}
+
+TEST(MakeSamplerPlan, StochasticSamplersDrawAsOftenAsDiffusers) {
+  SamplerConfig config;
+  config.timestep_spacing = TimestepSpacing::kLinspace;  // the last timestep is 0
+  const std::pair<const char*, int> draws[] = {
+      {"ddpm", 4}, {"euler-ancestral", 5}, {"dpmpp-2m-sde", 5}, {"lcm", 4}, {"heun", 0}};
+  for (const auto& [name, count] : draws) {
+    const auto plan = MakeSamplerPlan(config, {.name = name, .num_inference_steps = 5});
+    EXPECT_EQ(std::count_if(plan->steps.begin(), plan->steps.end(),
+                            [](const SamplerStep& step) { return step.draws_noise; }),
+              count)
+        << name;
+  }
+}
+
+TEST(MakeSamplerPlan, KarrasStepsFinerTowardsTheEnd) {
+  const auto plan = MakeSamplerPlan({}, {.name = "dpmpp-2m-karras", .num_inference_steps = 10});
+  EXPECT_THAT(Timesteps(*plan), ElementsAre(999, 916, 815, 687, 523, 327, 146, 41, 7, 0));
+}
+
+TEST(MakeSamplerPlan, TheConfigsKarrasSigmasGoToSamplersWithoutTheirOwnSay) {
+  SamplerConfig config;
+  config.use_karras_sigmas = true;
+  EXPECT_FLOAT_EQ(
+      MakeSamplerPlan(config, {.name = "unipc", .num_inference_steps = 10})->steps[1].timestep,
+      916);
+  EXPECT_FLOAT_EQ(
+      MakeSamplerPlan(config, {.name = "dpmpp-2m", .num_inference_steps = 10})->steps[1].timestep,
+      899);
+}
+
+TEST(MakeSamplerPlan, LcmTakesTimestepsThatTheModelWasDistilledFor) {
+  const auto plan = MakeSamplerPlan({}, {.name = "lcm", .num_inference_steps = 4});
+  EXPECT_THAT(Timesteps(*plan), ElementsAre(999, 759, 499, 259));
+}
+
+bool IsFinite(const SamplerStep& step) {
+  const double sum = step.timestep + step.input_scale + step.sample + step.prediction +
+                     step.anchor + step.noise + step.keep_sample + step.keep_prediction;
+  return std::isfinite(std::accumulate(step.history.begin(), step.history.end(), sum));
+}
+
+// The parameter: spacing, Karras' sigmas, whether the plan ends at the smallest trained sigma.
+class EveryPlan : public testing::TestWithParam<std::tuple<TimestepSpacing, bool, bool>> {};
+
+TEST_P(EveryPlan, HasFiniteWeightsAtTrainedTimesteps) {
+  SamplerConfig config;
+  std::tie(config.timestep_spacing, config.use_karras_sigmas, config.ends_at_sigma_min) =
+      GetParam();
   for (const SamplerInfo& info : Samplers()) {
-    for (const TimestepSpacing spacing :
-         {TimestepSpacing::kLeading, TimestepSpacing::kLinspace, TimestepSpacing::kTrailing}) {
-      SamplerConfig config;
-      config.timestep_spacing = spacing;
-      for (int n = 1; n <= kTrainTimesteps; n += n < 100 ? 1 : 7) {
-        const auto plan =
-            MakeSamplerPlan(config, {.name = std::string(info.name), .num_inference_steps = n});
-        ASSERT_TRUE(plan.ok()) << info.name << " " << n << ": " << plan.status();
-        for (const SamplerStep& step : plan->steps) {
-          const float sum = step.sample + step.prediction + step.anchor + step.noise +
-                            step.keep_sample + step.keep_prediction + step.input_scale +
-                            step.history[0] + step.history[1] + step.history[2] + step.history[3];
-          ASSERT_TRUE(std::isfinite(sum)) << info.name << " " << n << " at " << step.timestep;
-          ASSERT_GE(step.timestep, 0) << info.name << " " << n;
-          ASSERT_LT(step.timestep, kTrainTimesteps) << info.name << " " << n;
-        }
+    for (int n = 1; n < kTrainTimesteps; n += n < 250 ? 1 : 97) {
+      if (info.name == "lcm" && n > config.original_inference_steps) break;
+      const std::string what = absl::StrCat(info.name, " ", n);
+      const auto plan =
+          MakeSamplerPlan(config, {.name = std::string(info.name), .num_inference_steps = n});
+      ASSERT_TRUE(plan.ok()) << what << ": " << plan.status();
+      ASSERT_TRUE(std::all_of(plan->steps.begin(), plan->steps.end(), IsFinite)) << what;
+      for (const float timestep : Timesteps(*plan)) {
+        ASSERT_TRUE(timestep >= 0 && timestep < kTrainTimesteps) << what << " at " << timestep;
       }
     }
   }
 }
 
+INSTANTIATE_TEST_SUITE_P(Options, EveryPlan,
+                         testing::Combine(testing::Values(TimestepSpacing::kLeading,
+                                                          TimestepSpacing::kLinspace,
+                                                          TimestepSpacing::kTrailing),
+                                          testing::Bool(), testing::Bool()));
+
 TEST(MakeSamplerPlan, RefusesAnUnknownNameAndListsTheKnown) {
-  const absl::Status status = TryPlan({}, {.name = "heun"});
+  const absl::Status status = TryPlan({}, {.name = "hein"});
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(MessageOf(status),
-              AllOf(HasSubstr("\"heun\""), HasSubstr("pndm, ddim, euler, dpmpp-2m")));
+              AllOf(HasSubstr("\"hein\""), HasSubstr("pndm, ddim, ddpm, euler")));
 }
 
 TEST(MakeSamplerPlan, RefusesStepCountsOutsideTheTrainedTimesteps) {
@@ -128,10 +204,35 @@ TEST(MakeSamplerPlan, RefusesAThousandLeadingStepsWhichWouldBeginPastTheTable) {
   }
 }
 
-TEST(MakeSamplerPlan, RefusesDpmppStepCountsThatVisitATimestepTwice) {
-  const absl::Status status = TryPlan({}, {.name = "dpmpp-2m", .num_inference_steps = 1000});
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(MessageOf(status), HasSubstr("twice"));
+TEST(MakeSamplerPlan, RefusesStepCountsThatVisitATimestepTwice) {
+  for (const char* name : {"dpmpp-2m", "dpmpp-2m-sde", "unipc", "deis"}) {
+    const absl::Status status = TryPlan({}, {.name = name, .num_inference_steps = 1000});
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << name;
+    EXPECT_THAT(MessageOf(status), HasSubstr("twice"));
+  }
+}
+
+TEST(MakeSamplerPlan, RefusesMoreLcmStepsThanTheModelWasDistilledFor) {
+  EXPECT_TRUE(TryPlan({}, {.name = "lcm", .num_inference_steps = 50}).ok());
+  EXPECT_THAT(
+      MessageOf(TryPlan({}, {.name = "lcm", .num_inference_steps = 51})),
+      AllOf(HasSubstr("is 51"), HasSubstr("1 to 50"), HasSubstr("original_inference_steps")));
+}
+
+TEST(MakeSamplerPlan, RefusesPredictionsThatDiffusersDoesNotHave) {
+  SamplerConfig config;
+  config.prediction_type = PredictionType::kSample;
+  for (const char* name : {"pndm", "euler-ancestral"}) {
+    EXPECT_THAT(MessageOf(TryPlan(config, {.name = name})), HasSubstr("prediction_type sample"));
+  }
+}
+
+TEST(MakeSamplerPlan, RefusesAUnipcThatWouldEndAtSigmaZeroInItsSecondOrder) {
+  SamplerConfig config;
+  config.lower_order_final = false;
+  EXPECT_THAT(MessageOf(TryPlan(config, {.name = "unipc"})), HasSubstr("lower_order_final"));
+  config.ends_at_sigma_min = true;
+  EXPECT_TRUE(TryPlan(config, {.name = "unipc"}).ok());
 }
 
 TEST(MakeSamplerPlan, RefusesEtaWhereThereIsNoneAndOutsideItsRange) {
@@ -145,91 +246,6 @@ TEST(MakeSamplerPlan, RefusesSamplePredictionForPndm) {
   SamplerConfig config;
   config.prediction_type = PredictionType::kSample;
   EXPECT_THAT(MessageOf(TryPlan(config, {.name = "pndm"})), HasSubstr("prediction_type"));
-}
-
-TEST(ParseSamplerConfig, TakesClassDefaultsForAbsentKeys) {
-  const auto config =
-      ParseSamplerConfig(R"({"_class_name": "PNDMScheduler", "skip_prk_steps": true})");
-  ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->default_sampler, "pndm");
-  EXPECT_EQ(config->beta_start, 0.0001);
-  EXPECT_EQ(config->beta_end, 0.02);
-  EXPECT_EQ(config->beta_schedule, BetaSchedule::kLinear);
-  EXPECT_EQ(config->steps_offset, 0);
-  EXPECT_EQ(config->timestep_spacing, std::nullopt);
-  EXPECT_EQ(config->set_alpha_to_one, std::nullopt);
-}
-
-TEST(ParseSamplerConfig, NamesTheCheckpointsOwnSampler) {
-  const std::pair<const char*, const char*> names[] = {{"PNDMScheduler", "pndm"},
-                                                       {"DDIMScheduler", "ddim"},
-                                                       {"EulerDiscreteScheduler", "euler"},
-                                                       {"DPMSolverMultistepScheduler", "dpmpp-2m"}};
-  for (const auto& [class_name, sampler] : names) {
-    const auto config = ParseSamplerConfig(absl::StrCat(
-        R"({"_class_name": ")", class_name, R"(", "clip_sample": false, "skip_prk_steps": true})"));
-    ASSERT_TRUE(config.ok()) << config.status();
-    EXPECT_EQ(config->default_sampler, sampler);
-  }
-}
-
-TEST(ParseSamplerConfig, ReadsPythonsInfinityAsNull) {
-  const auto config = ParseSamplerConfig(
-      R"({"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity})");
-  EXPECT_TRUE(config.ok()) << config.status();
-}
-
-TEST(ParseSamplerConfig, RefusesByKeyWhatIsNotImplemented) {
-  const std::pair<const char*, const char*> cases[] = {
-      {"thresholding", "true"},
-      {"rescale_betas_zero_snr", "true"},
-      {"use_karras_sigmas", "true"},
-      {"use_exponential_sigmas", "true"},
-      {"use_dynamic_shifting", "true"},
-      {"clip_sample", "true"},
-      {"skip_prk_steps", "false"},
-      {"beta_schedule", "\"sigmoid\""},
-      {"prediction_type", "\"flow_prediction\""},
-      {"timestep_spacing", "\"random\""},
-      {"timestep_type", "\"continuous\""},
-      {"algorithm_type", "\"sde-dpmsolver++\""},
-      {"solver_order", "3"},
-      {"final_sigmas_type", "\"sigma_min\""},
-      {"num_train_timesteps", "0"},
-      {"steps_offset", "-1"},
-      {"beta_start", "-0.5"},
-      {"beta_end", "1.5"},
-      {"trained_betas", "[0.1, 0.2]"},
-  };
-  for (const auto& [key, value] : cases) {
-    std::string text = absl::StrCat(R"({"_class_name": "PNDMScheduler", ")", key, "\": ", value);
-    absl::StrAppend(&text,
-                    key == std::string("skip_prk_steps") ? "}" : ", \"skip_prk_steps\": true}");
-    const absl::Status status = ParseSamplerConfig(text).status();
-    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << key;
-    EXPECT_THAT(MessageOf(status), HasSubstr(key == std::string("beta_end") ? "beta" : key));
-  }
-}
-
-TEST(ParseSamplerConfig, RefusesAnUnknownClassAndListsTheKnown) {
-  const absl::Status status = ParseSamplerConfig(R"({"_class_name": "LCMScheduler"})").status();
-  EXPECT_THAT(MessageOf(status), AllOf(HasSubstr("LCMScheduler"), HasSubstr("PNDMScheduler")));
-}
-
-TEST(ParseSamplerConfig, RefusesAbsentKeysWhoseDefaultIsNotImplemented) {
-  EXPECT_THAT(MessageOf(ParseSamplerConfig(R"({"_class_name": "PNDMScheduler"})").status()),
-              HasSubstr("skip_prk_steps"));
-  EXPECT_THAT(MessageOf(ParseSamplerConfig(R"({"_class_name": "DDIMScheduler"})").status()),
-              HasSubstr("clip_sample"));
-}
-
-TEST(ParseSamplerConfig, TellsAllProblemsAtOnce) {
-  const absl::Status status = ParseSamplerConfig(
-                                  R"({"_class_name": "DDIMScheduler", "clip_sample": true,
-                                      "thresholding": true, "beta_schedule": 3})")
-                                  .status();
-  EXPECT_THAT(MessageOf(status), AllOf(HasSubstr("clip_sample"), HasSubstr("thresholding"),
-                                       HasSubstr("beta_schedule")));
 }
 
 }  // namespace
