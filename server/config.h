@@ -13,6 +13,7 @@
 #include "server/admission.h"
 #include "server/lifecycle.h"
 #include "server/listener.h"
+#include "server/request_ledger.h"
 #include "server/request_validator.h"
 
 namespace image_variations {
@@ -30,6 +31,7 @@ struct ServerConfig {
   EngineOptions engine;
   RequestLimits limits;
   AdmissionOptions admission;
+  RequestLedgerOptions ledger;
   DrainOptions drain;
   int codec_threads = 2;
   Severity log_level = Severity::kInfo;

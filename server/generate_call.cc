@@ -47,6 +47,11 @@ absl::Status DescribeFailure(int index, const absl::Status& why) {
 
 }  // namespace
 
+absl::Status WhyCancelled(absl::Time now, absl::Time deadline) {
+  if (now >= deadline) return absl::DeadlineExceededError("the deadline passed");
+  return absl::CancelledError("the caller cancelled");
+}
+
 GenerateCall::GenerateCall(const CallContext& context, JobId id, const std::string& image,
                            absl::Time deadline, GenerateReply& reply)
     : context_(context),
@@ -84,7 +89,7 @@ void GenerateCall::Cancel() {
     absl::MutexLock lock(&mutex_);
     is_cancelled_ = true;
   }
-  context_.engine.Cancel(id_, WhyCancelled());
+  context_.engine.Cancel(id_, WhyCancelled(context_.clock.Now(), deadline_));
 }
 
 absl::Status GenerateCall::Admit(absl::StatusOr<ValidRequest> request) {
@@ -99,7 +104,7 @@ absl::Status GenerateCall::Admit(absl::StatusOr<ValidRequest> request) {
 // Codec thread.
 void GenerateCall::DecodeAndSubmit() {
   if (is_cancelled()) {
-    Finish(DescribeStop(WhyCancelled(), 0, 0));
+    Finish(DescribeStop(WhyCancelled(context_.clock.Now(), deadline_), 0, 0));
     return;
   }
   absl::StatusOr<Job> job = MakeJob();
@@ -112,7 +117,9 @@ void GenerateCall::DecodeAndSubmit() {
     Finish(DescribeStop(submitted, 0, 0));
     return;
   }
-  if (is_cancelled()) context_.engine.Cancel(id_, WhyCancelled());  // came before Submit
+  if (is_cancelled())
+    context_.engine.Cancel(id_,
+                           WhyCancelled(context_.clock.Now(), deadline_));  // came before Submit
 }
 
 absl::StatusOr<Job> GenerateCall::MakeJob() {
@@ -254,12 +261,6 @@ void GenerateCall::Finish(const absl::Status& status) {
 bool GenerateCall::is_cancelled() const {
   absl::MutexLock lock(&mutex_);
   return is_cancelled_;
-}
-
-// gRPC cancels a call for its caller and for its deadline alike.
-absl::Status GenerateCall::WhyCancelled() const {
-  if (context_.clock.Now() >= deadline_) return absl::DeadlineExceededError("the deadline passed");
-  return absl::CancelledError("the caller cancelled");
 }
 
 v1::EffectiveParameters GenerateCall::parameters() const {

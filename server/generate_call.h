@@ -16,6 +16,7 @@
 #include "pipeline/engine/engine.h"
 #include "pipeline/engine/job.h"
 #include "server/admission.h"
+#include "server/generate_reply.h"
 #include "server/metrics.h"
 #include "server/request_validator.h"
 #include "server/worker_pool.h"
@@ -33,16 +34,8 @@ struct CallContext {
   int max_rows;  // of one UNet call
 };
 
-// Where a call's news go. OnEnd comes once and last; what comes before may come from several
-// threads at a time, each index of OnVariation once.
-class GenerateReply {
- public:
-  virtual ~GenerateReply() = default;
-  virtual void OnAdmitted(imagevariations::v1::Admitted, int sample_count) = 0;
-  virtual void OnProgress(imagevariations::v1::Progress) = 0;
-  virtual void OnVariation(imagevariations::v1::Variation) = 0;
-  virtual void OnEnd(absl::StatusOr<imagevariations::v1::Completed>) = 0;
-};
+// Of a call that gRPC cancels: it does so for its caller and for its deadline alike.
+absl::Status WhyCancelled(absl::Time now, absl::Time deadline);
 
 // Owned by the rpc's reactor, and by the engine and the codec threads as long as they work for it.
 // Nothing that the rpc owns is touched after OnEnd.
@@ -72,7 +65,6 @@ class GenerateCall final : public JobListener, public std::enable_shared_from_th
   void Finish(const absl::Status&);
 
   bool is_cancelled() const ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status WhyCancelled() const;
   imagevariations::v1::EffectiveParameters parameters() const;
   imagevariations::v1::Completed completed() const ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -71,6 +71,10 @@ Metrics::Metrics()
       samples_waiting_(
           Gauges("image_variations_samples_waiting", "Pictures in line without latents.").Add({})),
       device_lost_(Gauges("image_variations_device_lost", "1 when the device is gone.").Add({})),
+      requests_repeated_(Counters("image_variations_requests_repeated_total",
+                                  "Requests that shared the work of an earlier one with their "
+                                  "request_id, or got its answer again.")
+                             .Add({})),
       unet_calls_(Counters("image_variations_unet_steps_total", "UNet calls.").Add({})),
       unet_rows_(Counters("image_variations_unet_rows_total",
                           "Rows of UNet calls; by unet_steps_total: rows per call.")
@@ -111,6 +115,11 @@ void Metrics::OnRequestEnded(const absl::Status& status, bool was_admitted) {
   requests_in_flight_.Decrement();
   requests_.Add({{"code", CodeName(status)}, {"reason", ReasonOf(status)}}).Increment();
   if (!was_admitted) refusals_.Add({{"reason", ReasonOf(status)}}).Increment();
+}
+
+void Metrics::OnRequestRefused(const absl::Status& status) {
+  OnRequestStarted();
+  OnRequestEnded(status, /*was_admitted=*/false);
 }
 
 void Metrics::OnRequestServed(const JobMetrics& job, absl::Duration predicted,

@@ -35,6 +35,10 @@ class Metrics final : public EngineObserver {
   // A request for variations came; it ended with this status, or was refused before any work.
   void OnRequestStarted() { requests_in_flight_.Increment(); }
   void OnRequestEnded(const absl::Status&, bool was_admitted);
+  // It was refused before it began.
+  void OnRequestRefused(const absl::Status&);
+  // It joined the work or got the answer of an earlier one with its request_id.
+  void OnRequestRepeated() { requests_repeated_.Increment(); }
   // An admitted request was answered.
   void OnRequestServed(const JobMetrics&, absl::Duration predicted, absl::Duration actual);
   void OnImageDecoded(absl::Duration);
@@ -70,6 +74,7 @@ class Metrics final : public EngineObserver {
   prometheus::Gauge& samples_running_;
   prometheus::Gauge& samples_waiting_;
   prometheus::Gauge& device_lost_;
+  prometheus::Counter& requests_repeated_;
   prometheus::Counter& unet_calls_;
   prometheus::Counter& unet_rows_;
   prometheus::Counter& padded_rows_;

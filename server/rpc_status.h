@@ -25,6 +25,7 @@ inline constexpr char kInvalidField[] = "INVALID_FIELD";
 inline constexpr char kImageUndecodable[] = "IMAGE_UNDECODABLE";
 inline constexpr char kImageTooLarge[] = "IMAGE_TOO_LARGE";
 inline constexpr char kImageUnsupported[] = "IMAGE_UNSUPPORTED";
+inline constexpr char kRequestIdReused[] = "REQUEST_ID_REUSED";
 inline constexpr char kReplyTooLarge[] = "REPLY_TOO_LARGE";
 inline constexpr char kQueueFull[] = "QUEUE_FULL";
 inline constexpr char kDeadlineUnreachable[] = "DEADLINE_UNREACHABLE";

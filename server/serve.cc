@@ -13,6 +13,7 @@
 #include "server/lifecycle.h"
 #include "server/listener.h"
 #include "server/metrics.h"
+#include "server/request_ledger.h"
 #include "server/variations_service.h"
 #include "server/worker_pool.h"
 
@@ -68,7 +69,9 @@ int Serve(const ServerConfig& config,
   if (!exposer.ok()) return Fail(kCannotServe, exposer.status());
   WorkerPool codecs(config.codec_threads);
   EngineThread engine_thread(config.engine, *std::move(model), clock, lifecycle);
-  VariationsService service(config.limits, config.engine, clock, lifecycle, gate, codecs, metrics);
+  RequestLedger ledger(config.ledger, clock);
+  VariationsService service(config.limits, config.engine, clock, lifecycle, gate, ledger, codecs,
+                            metrics);
   const auto listener = Listener::Start(config.listener, service);
   if (!listener.ok()) return Fail(kCannotServe, listener.status());
   lifecycle.AttachHealth((*listener)->health());

@@ -1,15 +1,13 @@
 #include "server/variations_service.h"
 
-#include <deque>
-#include <optional>
 #include <string>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "pipeline/base/status_macros.h"
+#include "server/generate_reactors.h"
 #include "server/proto_conversion.h"
+#include "server/rpc_record.h"
 #include "server/rpc_status.h"
 
 namespace image_variations {
@@ -25,172 +23,6 @@ absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
   if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteFuture();
   return absl::FromChrono(deadline);
 }
-
-// Counts one rpc from its making to End.
-class RpcRecord {
- public:
-  RpcRecord(Metrics& metrics, const Clock& clock, const char* method, const char* type)
-      : metrics_(metrics), clock_(clock), method_(method), type_(type), begin_(clock.Now()) {
-    metrics_.OnRpcStarted(method_, type_);
-  }
-
-  // The status for the wire.
-  grpc::Status End(const absl::Status& status) {
-    metrics_.OnRpcHandled(method_, type_, status, clock_.Now() - begin_);
-    return ToGrpcStatus(status);
-  }
-
- private:
-  Metrics& metrics_;
-  const Clock& clock_;
-  const char* const method_;
-  const char* const type_;
-  const absl::Time begin_;
-};
-
-// Gathers a call's news into one reply. Deletes itself when gRPC is done with it.
-class UnaryReactor final : public grpc::ServerUnaryReactor, public GenerateReply {
- public:
-  UnaryReactor(RpcRecord record, v1::GenerateVariationsResponse& response)
-      : record_(record), response_(response) {}
-
-  void Start(std::shared_ptr<GenerateCall> call, absl::StatusOr<ValidRequest> request) {
-    call_ = std::move(call);
-    call_->Start(std::move(request));
-  }
-
-  // Places for all variations, so that each is written by its own thread without a lock.
-  void OnAdmitted(v1::Admitted, int sample_count) override {
-    for (int i = 0; i < sample_count; ++i) response_.add_variations();
-  }
-  void OnProgress(v1::Progress) override {}
-  void OnVariation(v1::Variation variation) override {
-    v1::Variation& place = *response_.mutable_variations(variation.index());
-    place = std::move(variation);
-  }
-  void OnEnd(absl::StatusOr<v1::Completed> completed) override {
-    if (completed.ok()) {
-      *response_.mutable_parameters() = std::move(*completed->mutable_parameters());
-      *response_.mutable_metrics() = std::move(*completed->mutable_metrics());
-    }
-    Finish(record_.End(completed.status()));
-  }
-
-  void OnCancel() override {
-    if (call_ != nullptr) call_->Cancel();
-  }
-  void OnDone() override { delete this; }
-
- private:
-  RpcRecord record_;
-  v1::GenerateVariationsResponse& response_;
-  std::shared_ptr<GenerateCall> call_;
-};
-
-// Writes a call's news as events, one at a time. Of progress only the latest waits for a slow
-// reader; what else can wait is bounded by the request's samples. Deletes itself when gRPC is done.
-class StreamReactor final : public grpc::ServerWriteReactor<v1::StreamVariationsResponse>,
-                            public GenerateReply {
- public:
-  StreamReactor(RpcRecord record, bool wants_progress)
-      : record_(record), wants_progress_(wants_progress) {}
-
-  void Start(std::shared_ptr<GenerateCall> call, absl::StatusOr<ValidRequest> request) {
-    call_ = std::move(call);
-    call_->Start(std::move(request));
-  }
-
-  void OnAdmitted(v1::Admitted admitted, int /*sample_count*/) override {
-    v1::StreamVariationsResponse event;
-    *event.mutable_admitted() = std::move(admitted);
-    Write(std::move(event));
-  }
-  void OnVariation(v1::Variation variation) override {
-    v1::StreamVariationsResponse event;
-    *event.mutable_variation() = std::move(variation);
-    Write(std::move(event));
-  }
-  void OnProgress(v1::Progress progress) override {
-    if (!wants_progress_) return;
-    {
-      absl::MutexLock lock(&mutex_);
-      progress_ = std::move(progress);
-    }
-    Advance();
-  }
-  void OnEnd(absl::StatusOr<v1::Completed> completed) override {
-    {
-      absl::MutexLock lock(&mutex_);
-      progress_.reset();
-      end_ = completed.status();
-      if (completed.ok()) *waiting_.emplace_back().mutable_completed() = *std::move(completed);
-    }
-    Advance();
-  }
-
-  void OnWriteDone(bool ok) override {
-    if (!ok && call_ != nullptr) call_->Cancel();
-    {
-      absl::MutexLock lock(&mutex_);
-      is_writing_ = false;
-      is_broken_ = is_broken_ || !ok;
-    }
-    Advance();
-  }
-  void OnCancel() override {
-    if (call_ != nullptr) call_->Cancel();
-  }
-  void OnDone() override { delete this; }
-
- private:
-  void Write(v1::StreamVariationsResponse event) ABSL_LOCKS_EXCLUDED(mutex_) {
-    {
-      absl::MutexLock lock(&mutex_);
-      waiting_.push_back(std::move(event));
-    }
-    Advance();
-  }
-
-  // Begins the next write or the end, when none is under way. This may be gone when it returns.
-  void Advance() ABSL_LOCKS_EXCLUDED(mutex_) {
-    std::optional<absl::Status> end;
-    {
-      absl::MutexLock lock(&mutex_);
-      if (is_writing_) return;
-      if (is_broken_) {
-        waiting_.clear();
-        progress_.reset();
-      }
-      if (!waiting_.empty()) {
-        written_ = std::move(waiting_.front());
-        waiting_.pop_front();
-      } else if (progress_) {
-        *written_.mutable_progress() = *std::exchange(progress_, std::nullopt);
-      } else if (end_) {
-        end.swap(end_);
-      } else {
-        return;
-      }
-      is_writing_ = true;
-    }
-    if (end) {
-      Finish(record_.End(*end));
-    } else {
-      StartWrite(&written_);
-    }
-  }
-
-  RpcRecord record_;
-  const bool wants_progress_;
-  std::shared_ptr<GenerateCall> call_;
-  absl::Mutex mutex_;
-  std::deque<v1::StreamVariationsResponse> waiting_ ABSL_GUARDED_BY(mutex_);
-  std::optional<v1::Progress> progress_ ABSL_GUARDED_BY(mutex_);
-  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);  // known and not yet told
-  bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;          // or ended
-  bool is_broken_ ABSL_GUARDED_BY(mutex_) = false;
-  v1::StreamVariationsResponse written_;  // gRPC's while is_writing_
-};
 
 absl::StatusOr<ValidRequest> ValidateForOneReply(const RequestValidator& validator,
                                                  const v1::GenerateVariationsRequest& request) {
@@ -217,12 +49,14 @@ v1::GetServerStatusResponse::State ToProto(ServerState state) {
 
 VariationsService::VariationsService(RequestLimits limits, EngineOptions engine_options,
                                      const Clock& clock, const Lifecycle& lifecycle,
-                                     AdmissionGate& gate, WorkerPool& codecs, Metrics& metrics)
+                                     AdmissionGate& gate, RequestLedger& ledger, WorkerPool& codecs,
+                                     Metrics& metrics)
     : limits_(std::move(limits)),
       engine_options_(std::move(engine_options)),
       clock_(clock),
       lifecycle_(lifecycle),
       gate_(gate),
+      ledger_(ledger),
       codecs_(codecs),
       metrics_(metrics) {}
 
@@ -241,12 +75,41 @@ void VariationsService::Serve(Engine& engine) {
   serving_ = calls_.get();
 }
 
+template <typename Reactor>
+void VariationsService::Begin(const CallContext& calls, const grpc::CallbackServerContext& context,
+                              const v1::GenerateVariationsRequest& request,
+                              absl::StatusOr<ValidRequest> valid, Reactor& reactor) {
+  const absl::Time deadline = DeadlineOf(context);
+  if (!valid.ok() || valid->validate_only || request.request_id().empty()) {
+    const auto call = NewCall(calls, request.image(), deadline, reactor);
+    reactor.WhenCancelled([call] { call->Cancel(); });
+    call->Start(std::move(valid));
+    return;
+  }
+  const absl::StatusOr<RequestLedger::Claim> claim = ledger_.Join(request, deadline, reactor);
+  if (!claim.ok()) {
+    metrics_.OnRequestRefused(claim.status());
+    reactor.OnEnd(claim.status());
+    return;
+  }
+  const std::shared_ptr<SharedReply>& work = claim->work;
+  reactor.WhenCancelled([this, work, deadline, &reactor] {
+    work->Leave(reactor, WhyCancelled(clock_.Now(), deadline));
+  });
+  if (!claim->is_new) {
+    metrics_.OnRequestRepeated();
+    return;
+  }
+  const auto call = NewCall(calls, work->image(), deadline, *work);
+  work->BeginWith([call] { call->Cancel(); });
+  call->Start(std::move(valid));
+}
+
 std::shared_ptr<GenerateCall> VariationsService::NewCall(const CallContext& calls,
                                                          const std::string& image,
-                                                         const grpc::CallbackServerContext& context,
+                                                         absl::Time deadline,
                                                          GenerateReply& reply) {
-  return std::make_shared<GenerateCall>(calls, JobId{++last_job_}, image, DeadlineOf(context),
-                                        reply);
+  return std::make_shared<GenerateCall>(calls, JobId{++last_job_}, image, deadline, reply);
 }
 
 grpc::ServerUnaryReactor* VariationsService::GenerateVariations(
@@ -255,8 +118,8 @@ grpc::ServerUnaryReactor* VariationsService::GenerateVariations(
   auto* reactor =
       new UnaryReactor(RpcRecord(metrics_, clock_, "GenerateVariations", kUnary), *response);
   if (const CallContext* serving = serving_) {
-    reactor->Start(NewCall(*serving, request->image(), *context, *reactor),
-                   ValidateForOneReply(serving->validator, *request));
+    Begin(*serving, *context, *request, ValidateForOneReply(serving->validator, *request),
+          *reactor);
   } else {
     reactor->OnEnd(gate_.closed());
   }
@@ -268,8 +131,8 @@ grpc::ServerWriteReactor<v1::StreamVariationsResponse>* VariationsService::Strea
   auto* reactor = new StreamReactor(RpcRecord(metrics_, clock_, "StreamVariations", kServerStream),
                                     request->progress());
   if (const CallContext* serving = serving_) {
-    reactor->Start(NewCall(*serving, request->generation().image(), *context, *reactor),
-                   serving->validator.Validate(*request));
+    Begin(*serving, *context, request->generation(), serving->validator.Validate(*request),
+          *reactor);
   } else {
     reactor->OnEnd(gate_.closed());
   }

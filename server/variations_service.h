@@ -11,6 +11,7 @@
 #include "server/generate_call.h"
 #include "server/lifecycle.h"
 #include "server/metrics.h"
+#include "server/request_ledger.h"
 #include "server/request_validator.h"
 #include "server/worker_pool.h"
 
@@ -20,7 +21,7 @@ namespace image_variations {
 class VariationsService final : public imagevariations::v1::VariationService::CallbackService {
  public:
   VariationsService(RequestLimits, EngineOptions, const Clock&, const Lifecycle&, AdmissionGate&,
-                    WorkerPool& codecs, Metrics&);
+                    RequestLedger&, WorkerPool& codecs, Metrics&);
 
   // From now on requests reach the engine; until then they are refused as the gate says. Once.
   void Serve(Engine&);
@@ -38,14 +39,21 @@ class VariationsService final : public imagevariations::v1::VariationService::Ca
                                             imagevariations::v1::GetServerStatusResponse*) override;
 
  private:
+  // Starts the request's work, or joins that of an earlier call with its request_id.
+  template <typename Reactor>
+  void Begin(const CallContext&, const grpc::CallbackServerContext&,
+             const imagevariations::v1::GenerateVariationsRequest&, absl::StatusOr<ValidRequest>,
+             Reactor&);
+  // `image` lives until the reply's OnEnd.
   std::shared_ptr<GenerateCall> NewCall(const CallContext&, const std::string& image,
-                                        const grpc::CallbackServerContext&, GenerateReply&);
+                                        absl::Time deadline, GenerateReply&);
 
   const RequestLimits limits_;
   const EngineOptions engine_options_;
   const Clock& clock_;
   const Lifecycle& lifecycle_;
   AdmissionGate& gate_;
+  RequestLedger& ledger_;
   WorkerPool& codecs_;
   Metrics& metrics_;
   std::unique_ptr<const RequestValidator> validator_;  // these two exist once the model is loaded,

@@ -14,6 +14,7 @@
 #include "server/lifecycle.h"
 #include "server/listener.h"
 #include "server/metrics.h"
+#include "server/request_ledger.h"
 #include "server/variations_service.h"
 #include "server/worker_pool.h"
 #include "tests/support/fake_model_runner.h"
@@ -24,6 +25,7 @@ struct TestServerOptions {
   RequestLimits limits = {};
   EngineOptions engine = {};
   AdmissionOptions admission = {};
+  RequestLedgerOptions ledger = {};
   const Clock* clock = nullptr;                              // nullptr: the real one
   std::function<void(FakeModelRunner&)> set_up_runner = {};  // on the engine thread, before warm-up
 };
@@ -52,6 +54,7 @@ class TestServer {
   Metrics metrics_;
   AdmissionGate gate_;
   Lifecycle lifecycle_;
+  RequestLedger ledger_;
   WorkerPool codecs_;
   EngineThread engine_thread_;
   VariationsService service_;

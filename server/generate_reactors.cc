@@ -1,0 +1,104 @@
+#include "server/generate_reactors.h"
+
+#include <utility>
+
+namespace image_variations {
+
+namespace v1 = imagevariations::v1;
+
+// Places for all variations, so that each is written by its own thread without a lock.
+void UnaryReactor::OnAdmitted(v1::Admitted /*admitted*/, int sample_count) {
+  for (int i = 0; i < sample_count; ++i) response_.add_variations();
+}
+
+void UnaryReactor::OnVariation(v1::Variation variation) {
+  v1::Variation& place = *response_.mutable_variations(variation.index());
+  place = std::move(variation);
+}
+
+void UnaryReactor::OnEnd(absl::StatusOr<v1::Completed> completed) {
+  if (completed.ok()) {
+    *response_.mutable_parameters() = std::move(*completed->mutable_parameters());
+    *response_.mutable_metrics() = std::move(*completed->mutable_metrics());
+  }
+  Finish(record_.End(completed.status()));
+}
+
+void StreamReactor::OnAdmitted(v1::Admitted admitted, int /*sample_count*/) {
+  v1::StreamVariationsResponse event;
+  *event.mutable_admitted() = std::move(admitted);
+  Write(std::move(event));
+}
+
+void StreamReactor::OnVariation(v1::Variation variation) {
+  v1::StreamVariationsResponse event;
+  *event.mutable_variation() = std::move(variation);
+  Write(std::move(event));
+}
+
+void StreamReactor::OnProgress(v1::Progress progress) {
+  if (!wants_progress_) return;
+  {
+    absl::MutexLock lock(&mutex_);
+    progress_ = std::move(progress);
+  }
+  Advance();
+}
+
+void StreamReactor::OnEnd(absl::StatusOr<v1::Completed> completed) {
+  {
+    absl::MutexLock lock(&mutex_);
+    progress_.reset();
+    end_ = completed.status();
+    if (completed.ok()) *waiting_.emplace_back().mutable_completed() = *std::move(completed);
+  }
+  Advance();
+}
+
+void StreamReactor::OnWriteDone(bool ok) {
+  if (!ok && cancel_) cancel_();
+  {
+    absl::MutexLock lock(&mutex_);
+    is_writing_ = false;
+    is_broken_ = is_broken_ || !ok;
+  }
+  Advance();
+}
+
+void StreamReactor::Write(v1::StreamVariationsResponse event) {
+  {
+    absl::MutexLock lock(&mutex_);
+    waiting_.push_back(std::move(event));
+  }
+  Advance();
+}
+
+void StreamReactor::Advance() {
+  std::optional<absl::Status> end;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (is_writing_) return;
+    if (is_broken_) {
+      waiting_.clear();
+      progress_.reset();
+    }
+    if (!waiting_.empty()) {
+      written_ = std::move(waiting_.front());
+      waiting_.pop_front();
+    } else if (progress_) {
+      *written_.mutable_progress() = *std::exchange(progress_, std::nullopt);
+    } else if (end_) {
+      end.swap(end_);
+    } else {
+      return;
+    }
+    is_writing_ = true;
+  }
+  if (end) {
+    Finish(record_.End(*end));
+  } else {
+    StartWrite(&written_);
+  }
+}
+
+}  // namespace image_variations

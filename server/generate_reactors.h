@@ -1,0 +1,82 @@
+// The two rpcs for variations on gRPC's callback API: a request's news as one reply, or as events.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <optional>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "imagevariations/v1/image_variations.grpc.pb.h"
+#include "server/generate_reply.h"
+#include "server/rpc_record.h"
+
+namespace image_variations {
+
+// Gathers a request's news into one reply. Deletes itself when gRPC is done with it.
+class UnaryReactor final : public grpc::ServerUnaryReactor, public GenerateReply {
+ public:
+  UnaryReactor(RpcRecord record, imagevariations::v1::GenerateVariationsResponse& response)
+      : record_(record), response_(response) {}
+
+  // What to do when the caller is gone. Set before the rpc's method returns.
+  void WhenCancelled(std::function<void()> cancel) { cancel_ = std::move(cancel); }
+
+  void OnAdmitted(imagevariations::v1::Admitted, int sample_count) override;
+  void OnProgress(imagevariations::v1::Progress) override {}
+  void OnVariation(imagevariations::v1::Variation) override;
+  void OnEnd(absl::StatusOr<imagevariations::v1::Completed>) override;
+
+  void OnCancel() override {
+    if (cancel_) cancel_();
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  RpcRecord record_;
+  imagevariations::v1::GenerateVariationsResponse& response_;
+  std::function<void()> cancel_;
+};
+
+// Writes a request's news as events, one at a time. Of progress only the latest waits for a slow
+// reader; what else can wait is bounded by the request's samples. Deletes itself when gRPC is done.
+class StreamReactor final
+    : public grpc::ServerWriteReactor<imagevariations::v1::StreamVariationsResponse>,
+      public GenerateReply {
+ public:
+  StreamReactor(RpcRecord record, bool wants_progress)
+      : record_(record), wants_progress_(wants_progress) {}
+
+  // As UnaryReactor's.
+  void WhenCancelled(std::function<void()> cancel) { cancel_ = std::move(cancel); }
+
+  void OnAdmitted(imagevariations::v1::Admitted, int sample_count) override;
+  void OnProgress(imagevariations::v1::Progress) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnVariation(imagevariations::v1::Variation) override;
+  void OnEnd(absl::StatusOr<imagevariations::v1::Completed>) override ABSL_LOCKS_EXCLUDED(mutex_);
+
+  void OnWriteDone(bool ok) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnCancel() override {
+    if (cancel_) cancel_();
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  void Write(imagevariations::v1::StreamVariationsResponse) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Begins the next write or the end, when none is under way. This may be gone when it returns.
+  void Advance() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  RpcRecord record_;
+  const bool wants_progress_;
+  std::function<void()> cancel_;
+  absl::Mutex mutex_;
+  std::deque<imagevariations::v1::StreamVariationsResponse> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::optional<imagevariations::v1::Progress> progress_ ABSL_GUARDED_BY(mutex_);
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);  // known and not yet told
+  bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;          // or ended
+  bool is_broken_ ABSL_GUARDED_BY(mutex_) = false;
+  imagevariations::v1::StreamVariationsResponse written_;  // gRPC's while is_writing_
+};
+
+}  // namespace image_variations

@@ -1,0 +1,108 @@
+// Requests that come twice with one request_id, through real gRPC.
+#include <string>
+#include <thread>
+
+#include "grpcpp/client_context.h"
+#include "gtest/gtest.h"
+#include "prometheus/text_serializer.h"
+#include "tests/server/error_details.h"
+#include "tests/server/test_calls.h"
+#include "tests/server/test_server.h"
+
+namespace image_variations {
+namespace {
+
+namespace v1 = imagevariations::v1;
+
+constexpr char kId[] = "123e4567-e89b-12d3-a456-426614174000";
+
+v1::GenerateVariationsRequest RequestWithId(int samples = 2) {
+  v1::GenerateVariationsRequest request = Request(samples);
+  request.set_request_id(kId);
+  return request;
+}
+
+bool HasRepeated(TestServer& server, int count) {
+  const std::string metrics =
+      prometheus::TextSerializer().Serialize(server.metrics().registry()->Collect());
+  return metrics.find("image_variations_requests_repeated_total " + std::to_string(count) + "\n") !=
+         std::string::npos;
+}
+
+TEST(RepeatedRequest, IsAnsweredAgainWithoutWork) {
+  TestServer server;
+  v1::GenerateVariationsRequest request = RequestWithId();
+  request.clear_seed();
+  const Reply first = Generate(server, request);
+  const Reply second = Generate(server, request);
+  ASSERT_TRUE(first.status.ok()) << first.status.error_message();
+  EXPECT_EQ(second.response.SerializeAsString(), first.response.SerializeAsString());
+  EXPECT_TRUE(HasRepeated(server, 1));
+}
+
+TEST(RepeatedRequest, SharesTheWorkThatIsUnderWay) {
+  HeldEngine held;
+  TestServer server(held.Options());
+  held.is_armed = true;
+  Reply first, second;
+  std::thread caller([&] { first = Generate(server, RequestWithId()); });
+  held.is_held.WaitForNotification();
+  std::thread repeater([&] { second = Generate(server, RequestWithId()); });
+  EXPECT_TRUE(Eventually([&] { return HasRepeated(server, 1); }));
+  EXPECT_EQ(server.gate().requests(), 1);
+  held.release.Notify();
+  caller.join();
+  repeater.join();
+  ASSERT_TRUE(second.status.ok()) << second.status.error_message();
+  EXPECT_EQ(second.response.SerializeAsString(), first.response.SerializeAsString());
+}
+
+TEST(RepeatedRequest, IsAnsweredThoughTheFirstCallerLeaves) {
+  HeldEngine held;
+  TestServer server(held.Options());
+  held.is_armed = true;
+  grpc::ClientContext leaving;
+  v1::GenerateVariationsResponse unused;
+  std::thread caller([&] { server.stub().GenerateVariations(&leaving, RequestWithId(), &unused); });
+  held.is_held.WaitForNotification();
+  Reply second;
+  std::thread repeater([&] { second = Generate(server, RequestWithId()); });
+  EXPECT_TRUE(Eventually([&] { return HasRepeated(server, 1); }));
+  leaving.TryCancel();
+  caller.join();
+  held.release.Notify();
+  repeater.join();
+  EXPECT_TRUE(second.status.ok()) << second.status.error_message();
+  EXPECT_EQ(second.response.variations_size(), 2);
+  ExpectIdle(server);
+}
+
+TEST(RepeatedRequest, WithOtherContentIsRefused) {
+  TestServer server;
+  Generate(server, RequestWithId());
+  const Reply other = Generate(server, RequestWithId(/*samples=*/3));
+  EXPECT_EQ(other.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(other.details().reason, "REQUEST_ID_REUSED");
+}
+
+TEST(RepeatedRequest, StreamsTheAnswerOfAUnaryCall) {
+  TestServer server;
+  const Reply first = Generate(server, RequestWithId());
+  v1::StreamVariationsRequest request;
+  *request.mutable_generation() = RequestWithId();
+  grpc::ClientContext context;
+  const auto reader = server.stub().StreamVariations(&context, request);
+  v1::StreamVariationsResponse event;
+  int variations = 0;
+  while (reader->Read(&event)) {
+    if (!event.has_variation()) continue;
+    ++variations;
+    EXPECT_EQ(event.variation().image(),
+              first.response.variations(event.variation().index()).image());
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(variations, 2);
+}
+
+}  // namespace
+}  // namespace image_variations
