@@ -198,7 +198,8 @@ void Drawing::DrawLatencies() {
     }
     if (points.empty()) continue;
     DrawLine(points, valid, series.colour);
-    labels.push_back({.y = points.back().y, .text = series.name, .colour = series.colour});
+    labels.insert(labels.begin(),
+                  {.y = points.back().y, .text = series.name, .colour = series.colour});
   }
   DrawLabels(std::move(labels));
 }
@@ -214,9 +215,11 @@ void Drawing::DrawGoodput() {
   DrawLabels({{.y = points.back().y, .text = "goodput", .colour = kGoodputColour}});
 }
 
-// From the top down, each moved below its neighbour where they would touch.
+// From the top down, each moved below its neighbour where they would touch; equal ones in their
+// order.
 void Drawing::DrawLabels(std::vector<Label> labels) {
-  std::sort(labels.begin(), labels.end(), [](const Label& a, const Label& b) { return a.y < b.y; });
+  std::stable_sort(labels.begin(), labels.end(),
+                   [](const Label& a, const Label& b) { return a.y < b.y; });
   double free_from = -HUGE_VAL;
   for (const Label& label : labels) {
     const double y = std::max(label.y, free_from);

@@ -34,9 +34,15 @@ absl::StatusOr<double> FindHighestValidRate(
       if (rate == highest_valid || rate == lowest_invalid) return highest_valid;
     }
   }
-  if (highest_valid > 0) return highest_valid;
-  return absl::NotFoundError(
-      absl::StrFormat("no rate down to %g requests per second is valid", lowest_invalid));
+  if (highest_valid == 0) {
+    return absl::NotFoundError(
+        absl::StrFormat("no rate down to %g requests per second is valid", lowest_invalid));
+  }
+  if (lowest_invalid == 0) {
+    return absl::NotFoundError(
+        absl::StrFormat("every rate up to %g requests per second is valid", highest_valid));
+  }
+  return highest_valid;
 }
 
 }  // namespace image_variations::client

@@ -12,8 +12,8 @@ struct RateSearchOptions {
 };
 
 // The highest rate that `probe` finds valid: doubles or halves until there are a valid and an
-// invalid rate, then bisects between them. Rates have three digits. NOT_FOUND: no rate that was
-// tried is valid. An error of `probe` ends the search.
+// invalid rate, then bisects between them. Rates have three digits. NOT_FOUND: all rates that
+// were tried are valid, or none. An error of `probe` ends the search.
 absl::StatusOr<double> FindHighestValidRate(
     const RateSearchOptions&, absl::FunctionRef<absl::StatusOr<bool>(double rate)> probe);
 

@@ -9,6 +9,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "client/cli/bench_options.h"
 #include "client/cli/suggestion.h"
 #include "pipeline/base/status_macros.h"
 
@@ -37,7 +38,8 @@ progress goes to stderr. What exists already is kept: a different result gets a 
 
 constexpr char kExitCodes[] = R"(Exit codes:
   0  done
-  1  a picture could not be read, varied or written (the others are done); health: not serving
+  1  a picture could not be read, varied or written (the others are done); health: not serving;
+     bench: INVALID, or an answer is missing, mistaken or differs
   2  the command line is wrong; nothing was done
   3  every picture was answered, but samples were blocked by the safety checker or failed
   4  the server does not answer, refused the work or was too slow
@@ -49,19 +51,23 @@ struct Words {
   std::string preprocessing;
   std::string priority;
   double timeout_seconds = 0;
+  BenchWords bench;
   // By command: CLI11 gives the environment's value to the options of all commands.
   std::map<std::string, std::string> servers;
 };
 
-void AddServerOptions(CLI::App& command, Words& words, const std::string& timeout_help) {
+void AddServerOption(CLI::App& command, Words& words) {
   command
       .add_option("--server", words.servers[command.get_name()],
                   "Where it listens, or IMAGE_VARIATIONS_SERVER (default: localhost:50051)")
       ->envname("IMAGE_VARIATIONS_SERVER")
       ->option_text("HOST:PORT");
+}
+
+void AddServerOptions(CLI::App& command, Words& words, const std::string& timeout_help) {
+  AddServerOption(command, words);
   command.add_option("--timeout", words.timeout_seconds, timeout_help)
-      ->transform(
-          CLI::AsNumberWithUnit(std::map<std::string, double>{{"s", 1}, {"m", 60}, {"h", 3600}}))
+      ->transform(TimeInSeconds())
       ->option_text("TIME");
 }
 
@@ -129,6 +135,12 @@ void AddCommands(CLI::App& program, Arguments& arguments, Words& words) {
                   "How often a refused picture is tried again (default: 3)")
       ->check(CLI::Range(0, 100))
       ->option_text("N");
+
+  CLI::App& bench = *program.add_subcommand("bench", "Measure how much a server carries");
+  bench.description(kBenchHelp);
+  AddBenchOptions(bench, arguments.bench, words.bench);
+  bench.option_defaults()->group("The server");
+  AddServerOption(bench, words);
 
   CLI::App& health = *program.add_subcommand(
       "health", "Ask whether the server is serving: exit code 0 if so, else 1");
@@ -248,6 +260,7 @@ std::string AskedText(const CLI::App& program, const std::vector<std::string>& w
 
 Command CommandOf(const std::string& name) {
   if (name == "vary") return Command::kVary;
+  if (name == "bench") return Command::kBench;
   return name == "health" ? Command::kHealth : Command::kInfo;
 }
 
@@ -305,11 +318,10 @@ absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words) 
   Convert(raw, arguments);
   const std::string& server = raw.servers[NamedCommand(program).get_name()];
   if (!server.empty()) arguments.server = server;
-  if (arguments.command == Command::kVary) {
-    if (absl::Status status = CheckVary(arguments); !status.ok()) {
-      return UsageError(program, std::string(status.message()));
-    }
-  }
+  absl::Status status;
+  if (arguments.command == Command::kVary) status = CheckVary(arguments);
+  if (arguments.command == Command::kBench) status = ConvertBench(raw.bench, arguments.bench);
+  if (!status.ok()) return UsageError(program, std::string(status.message()));
   return arguments;
 }
 

@@ -6,11 +6,12 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/cli/bench_arguments.h"
 #include "client/messages.h"
 
 namespace image_variations::client {
 
-enum class Command { kVary, kHealth, kInfo, kPrintText };
+enum class Command { kVary, kBench, kHealth, kInfo, kPrintText };
 
 struct VaryArguments {
   std::vector<std::string> pictures = {};  // paths; "-" = stdin
@@ -30,6 +31,7 @@ struct Arguments {
   absl::Duration timeout = absl::InfiniteDuration();  // of each picture, or of the question
   bool json = false;
   VaryArguments vary = {};
+  BenchArguments bench = {};
   std::string health_service = {};
 };
 

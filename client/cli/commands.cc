@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/arguments.h"
+#include "client/cli/bench_command.h"
 #include "client/cli/explanation.h"
 #include "client/cli/json_report.h"
 #include "client/cli/names.h"
@@ -107,6 +108,8 @@ ExitCode RunCli(const std::vector<std::string>& words, const Terminal& terminal)
   switch (arguments->command) {
     case Command::kVary:
       return RunVary(*arguments, terminal);
+    case Command::kBench:
+      return RunBench(*arguments, terminal);
     case Command::kHealth:
       return RunHealth(*arguments, terminal);
     case Command::kInfo:

@@ -51,21 +51,20 @@ std::string FormatClock(absl::Duration duration) {
 }
 
 ProgressReport::ProgressReport(std::ostream& out, ProgressStyle style, std::string picture)
-    : out_(out), style_(style), picture_(std::move(picture)) {}
-
-ProgressReport::~ProgressReport() { Erase(); }
+    : out_(out), style_(style), picture_(std::move(picture)), bar_(out) {}
 
 void ProgressReport::OnAdmitted(const Admitted& admitted) {
   const std::string text = DescribeAdmission(admitted);
-  if (style_ == ProgressStyle::kBar) Redraw(absl::StrCat(Shorten(picture_), "  ", text));
+  if (style_ == ProgressStyle::kBar) bar_.Show(absl::StrCat(Shorten(picture_), "  ", text));
   if (style_ == ProgressStyle::kLines) Say(absl::StrCat(picture_, ": ", text));
 }
 
 void ProgressReport::OnProgress(const Progress& progress) {
   if (progress.steps_done == 0 || progress.steps_total <= 0) return;  // still waiting
   if (style_ == ProgressStyle::kBar) {
-    Redraw(absl::StrCat(Shorten(picture_), "  ", DrawBar(progress.steps_done, progress.steps_total),
-                        "  ", DescribeSteps(progress)));
+    bar_.Show(absl::StrCat(Shorten(picture_), "  ",
+                           DrawBar(progress.steps_done, progress.steps_total), "  ",
+                           DescribeSteps(progress)));
   }
   const int tenths = static_cast<int>(int64_t{10} * progress.steps_done / progress.steps_total);
   if (style_ == ProgressStyle::kLines && tenths > tenths_said_) {
@@ -81,20 +80,8 @@ void ProgressReport::OnRetry(absl::string_view why, const Retry& retry, int max_
 
 void ProgressReport::Say(absl::string_view text) {
   if (style_ == ProgressStyle::kQuiet) return;
-  Erase();
+  bar_.Erase();
   out_ << std::string(text) << "\n" << std::flush;
-}
-
-void ProgressReport::Redraw(const std::string& line) {
-  const size_t blanks = drawn_ > line.size() ? drawn_ - line.size() : 0;
-  out_ << "\r" << line << std::string(blanks, ' ') << std::flush;
-  drawn_ = line.size();
-}
-
-void ProgressReport::Erase() {
-  if (drawn_ == 0) return;
-  out_ << "\r" << std::string(drawn_, ' ') << "\r" << std::flush;
-  drawn_ = 0;
 }
 
 }  // namespace image_variations::client

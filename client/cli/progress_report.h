@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "client/cli/status_line.h"
 #include "client/client.h"
 
 namespace image_variations::client {
@@ -14,15 +15,10 @@ enum class ProgressStyle { kBar, kLines, kQuiet };
 // "0:07", "12:30", "1:02:03".
 std::string FormatClock(absl::Duration);
 
-// Thread-compatible. `out` must outlive it. Uses no colour and no escape sequence: a carriage
-// return and blanks are enough for the bar.
+// Thread-compatible. `out` must outlive it.
 class ProgressReport {
  public:
   ProgressReport(std::ostream& out, ProgressStyle style, std::string picture);
-  ~ProgressReport();  // takes the bar away
-
-  ProgressReport(const ProgressReport&) = delete;
-  ProgressReport& operator=(const ProgressReport&) = delete;
 
   void OnAdmitted(const Admitted&);
   void OnProgress(const Progress&);
@@ -31,13 +27,10 @@ class ProgressReport {
   void Say(absl::string_view text);
 
  private:
-  void Redraw(const std::string& line);
-  void Erase();
-
   std::ostream& out_;
   const ProgressStyle style_;
   const std::string picture_;
-  size_t drawn_ = 0;     // characters of the bar on the screen
+  StatusLine bar_;       // taken away with the report
   int tenths_said_ = 0;  // of the steps, in plain lines
 };
 

@@ -38,6 +38,12 @@ TEST(RateSearch, NoValidRateIsSaidAndNotMadeUp) {
   EXPECT_EQ(found.status(), absl::NotFoundError("no rate down to 1 requests per second is valid"));
 }
 
+TEST(RateSearch, NeitherIsALimitThatWasNotReached) {
+  const auto found =
+      FindHighestValidRate({.first = 1, .max_probes = 4}, [](double) { return true; });
+  EXPECT_EQ(found.status(), absl::NotFoundError("every rate up to 8 requests per second is valid"));
+}
+
 TEST(RateSearch, AnErrorEndsIt) {
   int probes = 0;
   const auto found = FindHighestValidRate({}, [&](double) -> absl::StatusOr<bool> {
