@@ -1,5 +1,5 @@
 # One-word verbs over the presets of CMakePresets.json. `make` is the daily loop; see CONTRIBUTING.md.
-.PHONY: unit demo test asan tsan tidy format check bench release
+.PHONY: unit demo test asan tsan tidy format check bench parity release
 unit:            ## build the torch-free part, run unit and simulator tests (make T=step_batcher: one of them)
 	@tools/setup.sh dev
 	@cmake --preset dev >/dev/null
@@ -41,6 +41,10 @@ check:           ## format and layers
 
 bench: release   ## the numbers of docs/parity.md: overhead, memory and parity of the full-size model
 	@tools/bench.sh
+
+parity: release  ## the server's pictures against diffusers', into docs/parity.md; makes the full-size model, 6 GB
+	@tools/setup.sh oracle
+	@OMP_WAIT_POLICY=passive $(or $(VENV),.venv)/bin/python tools/parity.py --update-docs
 
 format:          ## make the format right
 	@git ls-files '*.h' '*.cc' | xargs clang-format-14 -i

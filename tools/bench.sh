@@ -9,4 +9,4 @@ python=${VENV:-.venv}/bin/python
 
 python3 tools/bench_overhead.py
 python3 tools/bench_load_rss.py --model out/full-size
-"$python" tools/parity_full.py --model out/full-size
+"$python" tools/parity.py "full-size*"

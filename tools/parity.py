@@ -29,6 +29,7 @@ import torch
 import transformers
 from PIL import Image
 
+import make_full_size_model
 import make_random_model
 from make_golden import Parameters, load_pipeline, preprocess
 from make_sampler_golden import make as make_scheduler
@@ -37,6 +38,7 @@ from server_process import running_server
 CASES = pathlib.Path("tools/parity_cases.txt")
 PAGE = pathlib.Path("docs/parity.md")
 OUTPUT = pathlib.Path("out/parity")
+FULL_SIZE = "out/full-size"   # made when it is needed
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CLI_PREPROCESSING = {"model-card": "card", "clip-processor": "clip"}
 SIMILARITY_TOLERANCE = 1e-3   # in fp32: what pictures one level apart may show
@@ -105,6 +107,8 @@ def model_folder(name, random_seed):
     """Yields the folder of `demo/model` or `random/3`, and how it shows in the table."""
     number = re.fullmatch(r"random/(\d+)", name)
     if not number:
+        if name == FULL_SIZE and not pathlib.Path(name, "model_index.json").exists():
+            make_full_size_model.make_model(name)
         yield name, ""
         return
     seed = random_seed + int(number[1]) - 1
@@ -147,7 +151,10 @@ def samplers_of(case, known):
 def ask_server(a, model, dtype, cases):
     """{(case, sampler): answer} of all cases, from one server."""
     answers = {}
-    with running_server(a.bin, model, ("--dtype", dtype)) as (_, address):
+    largest = [max(case.request.width, case.request.height) for case in cases]
+    # A small model's own limit is twice its size; a size that is asked for need not know it.
+    flags = ("--dtype", dtype, *(("--max-size", str(max(largest))) if max(largest) else ()))
+    with running_server(a.bin, model, flags) as (_, address):
         info = subprocess.run([f"{a.bin}/image-variations", "info", "--json", "--server", address], check=True,
                               capture_output=True, text=True)
         known = json.loads(info.stdout)["samplers"]
@@ -293,11 +300,14 @@ def compare(comparison, answers, expected):
 
 
 def update_docs(rows):
-    page, found = re.subn(r"(<!-- parity -->\n).*?(\n<!-- end of parity -->)",
-                          lambda match: match[1] + "\n".join([HEADER, *rows]) + match[2], PAGE.read_text(), flags=re.S)
-    if found != 1:
+    """Puts rows into the page's table, by case; those of other cases stay, in the order of the cases' file."""
+    page = PAGE.read_text()
+    match = re.search(r"(?<=<!-- parity -->\n).*(?=\n<!-- end of parity -->)", page, flags=re.S)
+    if not match:
         sys.exit(f"{PAGE}: no place for the table")
-    PAGE.write_text(page)
+    by_case = {row.split(" ")[1]: row for row in match[0].splitlines() + rows}
+    table = [by_case[case.name] for case in read_cases([]) if case.name in by_case]
+    PAGE.write_text(page[:match.start()] + "\n".join([HEADER, *table]) + page[match.end():])
 
 
 def random_seed(text):
@@ -310,10 +320,8 @@ def main():
     parser.add_argument("--bin", default="build/release/bin", help="folder of the programs")
     parser.add_argument("--random-seed", type=random_seed, default=1, metavar="N|today",
                         help="of the first random configuration (default: 1)")
-    parser.add_argument("--update-docs", action="store_true", help=f"write the table of {PAGE}; needs all cases")
+    parser.add_argument("--update-docs", action="store_true", help=f"write the rows into {PAGE}")
     a = parser.parse_args()
-    if a.update_docs and a.patterns:
-        parser.error("--update-docs needs all cases")
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()
