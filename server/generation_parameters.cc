@@ -14,7 +14,21 @@ constexpr size_t kHashDigits = 10;
 // AUTOMATIC1111's names of samplers; others keep ours.
 absl::string_view SamplerLabel(absl::string_view name) {
   constexpr std::pair<absl::string_view, absl::string_view> kLabels[] = {
-      {"pndm", "PLMS"}, {"ddim", "DDIM"}, {"euler", "Euler"}, {"dpmpp-2m", "DPM++ 2M"}};
+      {"pndm", "PLMS"},
+      {"ddim", "DDIM"},
+      {"ddpm", "DDPM"},
+      {"euler", "Euler"},
+      {"euler-ancestral", "Euler a"},
+      {"heun", "Heun"},
+      {"lms", "LMS"},
+      {"dpmpp-2m", "DPM++ 2M"},
+      {"dpmpp-2m-karras", "DPM++ 2M Karras"},
+      {"dpmpp-2m-sde", "DPM++ 2M SDE"},
+      {"dpmpp-2m-sde-karras", "DPM++ 2M SDE Karras"},
+      {"unipc", "UniPC"},
+      {"deis", "DEIS"},
+      {"lcm", "LCM"},
+  };
   for (const auto& [ours, theirs] : kLabels) {
     if (name == ours) return theirs;
   }

@@ -131,8 +131,8 @@ ImageHeader CheckImage(const std::string& bytes, const DecodeLimits& limits, Vio
   return {};
 }
 
-void CheckSampler(const SamplerChoice& choice, bool has_eta, Violations* violations) {
-  const auto known = Samplers();
+void CheckSampler(const std::vector<SamplerInfo>& known, const SamplerChoice& choice, bool has_eta,
+                  Violations* violations) {
   const auto sampler =
       absl::c_find_if(known, [&](const SamplerInfo& info) { return info.name == choice.name; });
   const auto name = [](std::string* out, const SamplerInfo& info) {
@@ -177,7 +177,7 @@ absl::Status MakeImageError(const absl::Status& codec_status, absl::string_view 
 }
 
 RequestValidator::RequestValidator(RequestLimits limits, const ModelInfo& model)
-    : limits_(std::move(limits)), model_(model) {
+    : limits_(std::move(limits)), model_(model), samplers_(SamplersOf(model.sampler)) {
   const int largest_default = std::max(model_.default_width, model_.default_height);
   if (limits_.max_size == 0) limits_.max_size = 2 * largest_default;
   limits_.max_size -= limits_.max_size % model_.latent_factor;
@@ -226,7 +226,7 @@ void RequestValidator::CheckFields(const v1::GenerateVariationsRequest& request,
   };
   for (const auto& rule : integers) rule.Check(violations);
   for (const auto& rule : numbers) rule.Check(violations);
-  CheckSampler(filled.sampler, request.has_eta(), violations);
+  CheckSampler(samplers_, filled.sampler, request.has_eta(), violations);
   CheckSide("width", filled.width, min_size_, limits_.max_size, model_.latent_factor, violations);
   CheckSide("height", filled.height, min_size_, limits_.max_size, model_.latent_factor, violations);
   CheckEnum("preprocessing", request.preprocessing(), *v1::Preprocessing_descriptor(), violations);

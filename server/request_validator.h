@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -76,6 +77,7 @@ class RequestValidator {
   // For GetModel.
   imagevariations::v1::Limits limits() const;
   imagevariations::v1::GenerateVariationsRequest defaults() const;
+  const std::vector<SamplerInfo>& samplers() const { return samplers_; }
   const DecodeLimits& image_limits() const { return limits_.image; }
 
   class Violations;
@@ -87,6 +89,7 @@ class RequestValidator {
 
   RequestLimits limits_;
   ModelInfo model_;
+  std::vector<SamplerInfo> samplers_;
   int min_size_;
 };
 

@@ -156,7 +156,9 @@ grpc::ServerUnaryReactor* VariationsService::GetModel(grpc::CallbackServerContex
                                                model.component_sha256.end());
   response->set_device(model.device);
   response->set_dtype(model.dtype);
-  for (const SamplerInfo& sampler : Samplers()) response->add_samplers(std::string(sampler.name));
+  for (const SamplerInfo& sampler : serving->validator.samplers()) {
+    response->add_samplers(std::string(sampler.name));
+  }
   *response->mutable_defaults() = serving->validator.defaults();
   *response->mutable_limits() = serving->validator.limits();
   response->set_safety(engine_options_.safety == SafetyMode::kRequired ? "required" : "off");

@@ -122,6 +122,14 @@ absl::Span<const SamplerInfo> Samplers() {
   return infos;
 }
 
+std::vector<SamplerInfo> SamplersOf(const SamplerConfig& config) {
+  std::vector<SamplerInfo> able;
+  for (const SamplerInfo& info : Samplers()) {
+    if (MakeSamplerPlan(config, {std::string(info.name), 1}).ok()) able.push_back(info);
+  }
+  return able;
+}
+
 absl::StatusOr<SamplerPlan> MakeSamplerPlan(const SamplerConfig& config,
                                             const SamplerChoice& choice) {
   ASSIGN_OR_RETURN(const Sampler* sampler, FindSampler(choice.name));

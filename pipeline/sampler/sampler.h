@@ -88,6 +88,8 @@ struct SamplerInfo {
 
 // Every sampler that MakeSamplerPlan knows, in the order in which they are listed to users.
 absl::Span<const SamplerInfo> Samplers();
+// Those of them that can use a model of this config (PNDM has no prediction type sample).
+std::vector<SamplerInfo> SamplersOf(const SamplerConfig&);
 
 struct SamplerChoice {
   std::string name;

@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 
+#include "absl/algorithm/container.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/rpc_status.h"
@@ -140,6 +141,42 @@ TEST(RequestValidator, TellsAllBadFieldsAtOnce) {
   request.set_sampler("none");
   request.set_width(3);
   EXPECT_THAT(Refused(request).fields, ElementsAre("sample_count", "sampler", "width", "image"));
+}
+
+TEST(RequestValidator, CountsTheUnetCallsOfSamplersThatTakeMoreThanOneForAStep) {
+  const std::pair<const char*, size_t> calls[] = {{"pndm", 11}, {"heun", 19}, {"dpmpp-2m", 10}};
+  for (const auto& [sampler, count] : calls) {
+    Request request = GoodRequest();
+    request.set_sampler(sampler);
+    request.set_step_count(10);
+    const auto valid = Validator().Validate(request);
+    EXPECT_EQ(valid->plan->steps.size(), count) << sampler;
+    EXPECT_EQ(valid->sampler.num_inference_steps, 10) << sampler;
+  }
+}
+
+TEST(RequestValidator, RefusesMoreStepsThanTheSamplerCanDo) {
+  Request request = GoodRequest();
+  request.set_sampler("lcm");
+  request.set_step_count(51);
+  EXPECT_THAT(Refused(request).fields, ElementsAre("step_count"));
+}
+
+TEST(RequestValidator, OffersOnlySamplersThatCanUseTheModel) {
+  ModelInfo model = FakeModelRunner::DefaultInfo();
+  model.sampler.prediction_type = PredictionType::kSample;
+  model.sampler.default_sampler = "ddim";
+  const RequestValidator validator(RequestLimits{}, model);
+  const auto has = [&](absl::string_view name) {
+    return absl::c_any_of(validator.samplers(),
+                          [&](const auto& info) { return info.name == name; });
+  };
+  EXPECT_TRUE(has("ddim"));
+  EXPECT_FALSE(has("pndm"));
+  Request request = GoodRequest();
+  request.set_sampler("pndm");
+  EXPECT_THAT(std::string(validator.Validate(request).status().message()),
+              HasSubstr("\"pndm\" is not known; known are ddim"));
 }
 
 TEST(RequestValidator, UnknownSamplerListsTheKnownOnes) {
