@@ -1,5 +1,5 @@
 # One-word verbs over the presets of CMakePresets.json. `make` is the daily loop; see CONTRIBUTING.md.
-.PHONY: unit demo test asan tsan tidy format check bench parity release
+.PHONY: unit demo test asan tsan fuzz tidy format check bench parity release
 unit:            ## build the torch-free part, run unit and simulator tests (make T=step_batcher: one of them)
 	@tools/setup.sh dev
 	@cmake --preset dev >/dev/null
@@ -28,6 +28,9 @@ asan tsan:       ## the torch-free tests under AddressSanitizer + UBSan, or Thre
 	@cmake --preset $@ >/dev/null
 	@cmake --build --preset $@ -- --quiet
 	@ctest --preset $@
+
+fuzz:            ## libFuzzer on what reads files, five minutes for each target
+	@tools/fuzz.sh
 
 tidy:            ## clang: thread-safety analysis, clang-tidy
 	@tools/setup.sh tidy

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Installs what a build needs and is missing, and says what: tools/setup.sh dev|release|tidy|oracle
+# Installs what a build needs and is missing, and says what: tools/setup.sh dev|release|tidy|fuzz|oracle
 #   dev      the torch-free part: Debian packages and the google/rpc protos
 #   release  dev and LibTorch (from the torch wheel; TORCH_INDEX_URL chooses the wheel index, VENV the folder)
 #   tidy     dev and clang
+#   fuzz     dev, clang and libFuzzer
 #   oracle   release and diffusers, for the scripts in tools/ that make goldens and compare
 set -euo pipefail
 cd "$(dirname "$0")/.."
-what=${1:?usage: tools/setup.sh dev|release|tidy|oracle}
+what=${1:?usage: tools/setup.sh dev|release|tidy|fuzz|oracle}
 venv=${VENV:-.venv}
 
 packages=(g++ cmake ninja-build ccache mold pkg-config python3-venv clang-format-14
@@ -14,6 +15,7 @@ packages=(g++ cmake ninja-build ccache mold pkg-config python3-venv clang-format
   prometheus-cpp-dev libjpeg62-turbo-dev libpng-dev nlohmann-json3-dev libcli11-dev
   libgtest-dev libgmock-dev libbenchmark-dev)
 [ "$what" = tidy ] && packages+=(clang-14 clang-tidy-14)
+[ "$what" = fuzz ] && packages+=(clang-14 libclang-rt-14-dev)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -24,13 +24,17 @@ bool IsSha256(const std::string& text) {
 }  // namespace
 
 absl::StatusOr<Manifest> Manifest::Read(const std::string& model_folder) {
-  Manifest manifest;
   const std::filesystem::path path = std::filesystem::path(model_folder) / "manifest.json";
   std::error_code error;
-  if (!std::filesystem::exists(std::filesystem::symlink_status(path, error))) return manifest;
+  if (!std::filesystem::exists(std::filesystem::symlink_status(path, error))) return Manifest();
   ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path.string(), kMaxManifestBytes));
+  return Parse(path.string(), text);
+}
+
+absl::StatusOr<Manifest> Manifest::Parse(const std::string& path, absl::string_view text) {
+  Manifest manifest;
   ConfigReader in(text);
-  manifest.path_ = path.string();
+  manifest.path_ = path;
   manifest.sums_.emplace();
   for (const std::string& file : in.keys()) {
     const std::string sum = in.String(file, "");
@@ -38,7 +42,7 @@ absl::StatusOr<Manifest> Manifest::Read(const std::string& model_folder) {
     (*manifest.sums_)[file] = sum;
   }
   if (in.status().ok()) return manifest;
-  return absl::InvalidArgumentError(absl::StrCat(path.string(), ": ", in.status().message()));
+  return absl::InvalidArgumentError(absl::StrCat(path, ": ", in.status().message()));
 }
 
 absl::Status Manifest::Check(absl::string_view file, absl::string_view sha256) const {

@@ -18,6 +18,8 @@ class Manifest {
 
   // INVALID_ARGUMENT: manifest.json is there and is not a map of sums.
   static absl::StatusOr<Manifest> Read(const std::string& model_folder);
+  // `path` is for messages.
+  static absl::StatusOr<Manifest> Parse(const std::string& path, absl::string_view text);
 
   // `file` as in the manifest, relative to the folder. INVALID_ARGUMENT names the file, the sum
   // that the manifest has and `sha256`; a file that the manifest does not list is refused too.

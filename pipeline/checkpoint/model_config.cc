@@ -1,8 +1,11 @@
 #include "pipeline/checkpoint/model_config.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "pipeline/base/config_reader.h"
 
 namespace image_variations {
@@ -52,6 +55,19 @@ std::vector<int> ReadPerBlock(ConfigReader& in, absl::string_view key, int absen
     numbers.resize(blocks, absent);
   }
   return numbers;
+}
+
+// Checkpoints of diffusers before 0.9.0 say 32 and mean 64, as diffusers' pipeline corrects it
+// (pipeline_stable_diffusion_image_variation.py, __init__).
+int ReadSampleSize(ConfigReader& in) {
+  in.Require("sample_size");
+  const int size = in.UniformInt("sample_size", 64, kCount);
+  const std::vector<std::string> version =
+      absl::StrSplit(in.String("_diffusers_version", ""), absl::MaxSplits('.', 2));
+  int major = 0, minor = 0;
+  const bool is_old = version.size() >= 2 && absl::SimpleAtoi(version[0], &major) &&
+                      absl::SimpleAtoi(version[1], &minor) && major == 0 && minor < 9;
+  return is_old ? std::max(size, 64) : size;
 }
 
 void RequireImplementedUnet(ConfigReader& in) {
@@ -143,8 +159,7 @@ std::array<float, 3> ReadChannels(ConfigReader& in, absl::string_view key,
 absl::StatusOr<UnetConfig> ParseUnetConfig(absl::string_view config_json) {
   ConfigReader in(config_json);
   UnetConfig config;
-  in.Require("sample_size");
-  config.sample_size = in.UniformInt("sample_size", 64, kCount);
+  config.sample_size = ReadSampleSize(in);
   config.in_channels = in.Int("in_channels", 4, kCount);
   config.out_channels = in.Int("out_channels", 4, kCount);
   config.block_out_channels = in.Ints("block_out_channels", {320, 640, 1280, 1280}, kChannels);
@@ -166,6 +181,10 @@ absl::StatusOr<UnetConfig> ParseUnetConfig(absl::string_view config_json) {
   config.flip_sin_to_cos = in.Bool("flip_sin_to_cos", true);
   config.freq_shift = in.Int("freq_shift", 0, {0, 1});
   RequireImplementedUnet(in);
+  if (config.block_out_channels[0] % 2 != 0) {
+    in.Fail(absl::StrCat("block_out_channels begins with ", config.block_out_channels[0],
+                         ", only even numbers are implemented there"));
+  }
   CheckDivides(in, "norm_num_groups", config.norm_num_groups, config.block_out_channels);
   for (size_t i = 0; i < blocks; ++i) {
     CheckDivides(in, "attention_head_dim", config.attention_heads[i],

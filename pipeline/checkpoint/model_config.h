@@ -1,6 +1,8 @@
 // The architecture, read from the checkpoint's own config.json files: plain values. The parsers
 // refuse by name a key whose value the code does not implement, and give absent keys diffusers'
-// (transformers') class defaults. The defaults below are those of Stable Diffusion 1.x.
+// (transformers') class defaults. Keys that diffusers 0.42.1 does not have either are ignored, as
+// it does: whatever they change in the networks shows in the tensors. The defaults below are those
+// of Stable Diffusion 1.x.
 #pragma once
 
 #include <array>

@@ -21,7 +21,9 @@ struct ComponentWeights {
   std::vector<SafetensorsFile> files;
 
   absl::StatusOr<TensorView> Find(
-      absl::string_view name) const;       // NOT_FOUND names tensor and folder
+      absl::string_view name) const;  // NOT_FOUND names tensor and folder
+  // Name of the file that has a tensor; "" when none does.
+  std::string FileOf(absl::string_view name) const;
   std::vector<std::string> names() const;  // of all files
   static void Release(const TensorView&);  // SafetensorsFile::Release
 };

@@ -52,24 +52,6 @@ std::vector<Candidate> Candidates(const std::string& stem) {
   return candidates;
 }
 
-// File by tensor name.
-absl::StatusOr<std::map<std::string, std::string>> ParseWeightMap(absl::string_view text) {
-  ConfigReader in(text);
-  ConfigReader weight_map = in.Object("weight_map");
-  std::map<std::string, std::string> files;
-  for (const std::string& tensor : weight_map.keys()) {
-    const std::string file = weight_map.String(tensor, "");
-    if (file.find('/') != std::string::npos || !absl::EndsWith(file, ".safetensors")) {
-      weight_map.Fail(absl::StrCat(tensor, ": \"", file,
-                                   "\" is not the name of a safetensors file in this folder"));
-    }
-    files[tensor] = file;
-  }
-  in.Merge(weight_map);
-  if (!in.status().ok()) return in.status();
-  return files;
-}
-
 // Every tensor in the shard that the index names, and nowhere else.
 absl::Status CheckShards(const std::map<std::string, std::string>& weight_map,
                          const std::vector<SafetensorsFile>& files) {
@@ -138,6 +120,23 @@ absl::StatusOr<ComponentWeights> OpenWeights(const std::string& model_folder,
       ConvertCommand(model_folder)));
 }
 
+absl::StatusOr<std::map<std::string, std::string>> ParseWeightMap(absl::string_view text) {
+  ConfigReader in(text);
+  ConfigReader weight_map = in.Object("weight_map");
+  std::map<std::string, std::string> files;
+  for (const std::string& tensor : weight_map.keys()) {
+    const std::string file = weight_map.String(tensor, "");
+    if (file.find('/') != std::string::npos || !absl::EndsWith(file, ".safetensors")) {
+      weight_map.Fail(absl::StrCat(tensor, ": \"", file,
+                                   "\" is not the name of a safetensors file in this folder"));
+    }
+    files[tensor] = file;
+  }
+  in.Merge(weight_map);
+  if (!in.status().ok()) return in.status();
+  return files;
+}
+
 std::string ConvertCommand(const std::string& checkpoint) {
   fs::path path = fs::path(checkpoint).lexically_normal();
   if (!path.has_filename()) path = path.parent_path();
@@ -156,6 +155,13 @@ absl::StatusOr<TensorView> ComponentWeights::Find(absl::string_view name) const 
     if (view.ok()) return view;
   }
   return absl::NotFoundError(absl::StrCat(folder, ": no tensor ", name));
+}
+
+std::string ComponentWeights::FileOf(absl::string_view name) const {
+  for (const SafetensorsFile& file : files) {
+    if (file.Find(name).ok()) return fs::path(file.path()).filename().string();
+  }
+  return "";
 }
 
 std::vector<std::string> ComponentWeights::names() const {

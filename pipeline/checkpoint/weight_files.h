@@ -1,6 +1,7 @@
 // Which safetensors files hold a component's weights.
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -14,6 +15,9 @@ namespace image_variations {
 // reading a pickle runs the code in it.
 absl::StatusOr<ComponentWeights> OpenWeights(const std::string& model_folder,
                                              const std::string& component, const std::string& stem);
+
+// File by tensor name, of an index of shards.
+absl::StatusOr<std::map<std::string, std::string>> ParseWeightMap(absl::string_view index_json);
 
 // The command that makes a folder this program reads out of a pickled checkpoint, folder or file.
 std::string ConvertCommand(const std::string& checkpoint);

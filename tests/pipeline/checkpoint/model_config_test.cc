@@ -77,6 +77,92 @@ TEST(ParseUnetConfig, ReadsOneHeadCountPerBlock) {
   EXPECT_THAT(config->attention_heads, ElementsAre(5, 10, 20, 20));
 }
 
+TEST(ParseUnetConfig, TakesTheSampleSizeOfOldFilesAsDiffusersDoes) {
+  const struct {
+    const char *version, *size;
+    int expected;
+  } cases[] = {{"0.3.0", "32", 64},      {"0.8.1", "64", 64},  {"0.8.1", "96", 96},
+               {"0.9.0", "32", 32},      {"0.42.1", "32", 32}, {"1.0.0", "32", 32},
+               {"0.9.0.dev0", "32", 32}, {"", "32", 32}};
+  for (const auto& [version, size, expected] : cases) {
+    const std::string config = With(kPublishedUnet, "sample_size", size);
+    EXPECT_EQ(ParseUnetConfig(With(config, "_diffusers_version", absl::StrCat("\"", version, "\"")))
+                  ->sample_size,
+              expected)
+        << version << " " << size;
+  }
+}
+
+// What becomes of every parameter of UNet2DConditionModel in diffusers 0.42.1, set to something
+// else than its default.
+TEST(ParseUnetConfig, KnowsEveryKeyOfDiffusers) {
+  const std::pair<const char*, const char*> read[] = {
+      {"sample_size", "96"},
+      {"in_channels", "9"},
+      {"out_channels", "8"},
+      {"flip_sin_to_cos", "false"},
+      {"freq_shift", "1"},
+      {"down_block_types", R"(["DownBlock2D", "DownBlock2D", "DownBlock2D", "DownBlock2D"])"},
+      {"up_block_types", R"(["UpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"])"},
+      {"block_out_channels", "[64, 64, 64, 64]"},
+      {"layers_per_block", "1"},
+      {"norm_num_groups", "16"},
+      {"norm_eps", "1e-6"},
+      {"cross_attention_dim", "1024"},
+      {"attention_head_dim", "16"},
+      {"use_linear_projection", "true"}};
+  const std::pair<const char*, const char*> without_effect[] = {
+      {"dropout", "0.1"},                      // of training
+      {"addition_embed_type_num_heads", "8"},  // of an addition_embed_type
+      {"addition_time_embed_dim", "256"}};
+  const std::pair<const char*, const char*> refused[] = {
+      {"center_input_sample", "true"},
+      {"mid_block_type", "\"UNetMidBlock2DSimpleCrossAttn\""},
+      {"only_cross_attention", "true"},
+      {"downsample_padding", "0"},
+      {"mid_block_scale_factor", "2"},
+      {"act_fn", "\"gelu\""},
+      {"transformer_layers_per_block", "2"},
+      {"reverse_transformer_layers_per_block", "[[1]]"},
+      {"encoder_hid_dim", "1"},
+      {"encoder_hid_dim_type", "\"text_proj\""},
+      {"num_attention_heads", "8"},
+      {"dual_cross_attention", "true"},
+      {"class_embed_type", "\"timestep\""},
+      {"addition_embed_type", "\"image\""},
+      {"num_class_embeds", "10"},
+      {"upcast_attention", "true"},
+      {"resnet_time_scale_shift", "\"scale_shift\""},
+      {"resnet_skip_time_act", "true"},
+      {"resnet_out_scale_factor", "2"},
+      {"time_embedding_type", "\"fourier\""},
+      {"time_embedding_dim", "64"},
+      {"time_embedding_act_fn", "\"silu\""},
+      {"timestep_post_act", "\"silu\""},
+      {"time_cond_proj_dim", "64"},
+      {"conv_in_kernel", "1"},
+      {"conv_out_kernel", "1"},
+      {"projection_class_embeddings_input_dim", "64"},
+      {"attention_type", "\"gated\""},
+      {"class_embeddings_concat", "true"},
+      {"mid_block_only_cross_attention", "true"},
+      {"cross_attention_norm", "\"layer_norm\""}};
+  for (const auto& [key, value] : read) {
+    EXPECT_TRUE(ParseUnetConfig(With(kPublishedUnet, key, value)).ok()) << key;
+  }
+  for (const auto& [key, value] : without_effect) {
+    EXPECT_TRUE(ParseUnetConfig(With(kPublishedUnet, key, value)).ok()) << key;
+  }
+  for (const auto& [key, value] : refused) {
+    EXPECT_THAT(std::string(ParseUnetConfig(With(kPublishedUnet, key, value)).status().message()),
+                HasSubstr(key));
+  }
+}
+
+TEST(ParseUnetConfig, IgnoresKeysThatDiffusersDoesNotHaveEither) {
+  EXPECT_TRUE(ParseUnetConfig(With(kPublishedUnet, "made_by", "\"us\"")).ok());
+}
+
 TEST(ParseUnetConfig, ReadsListsOfEqualNumbersAsTheNumber) {
   EXPECT_EQ(
       ParseUnetConfig(With(kPublishedUnet, "layers_per_block", "[2, 2, 2, 2]"))->layers_per_block,
@@ -96,6 +182,7 @@ TEST(ParseUnetConfig, RefusesByKeyWhatIsNotImplemented) {
       {"block_out_channels", "[]", "block_out_channels"},
       {"block_out_channels", "[330, 640, 1280, 1280]", "norm_num_groups = 32 does not divide 330"},
       {"block_out_channels", "[320, 640, 1280]", "down_block_types has 4 entries"},
+      {"block_out_channels", "[33, 66, 66, 66]", "block_out_channels begins with 33"},
       {"center_input_sample", "true", "center_input_sample"},
       {"class_embed_type", "\"timestep\"", "class_embed_type"},
       {"conv_in_kernel", "5", "conv_in_kernel"},
@@ -161,6 +248,35 @@ TEST(ParseVaeConfig, RefusesByKeyWhatIsNotImplemented) {
   for (const auto& [key, value, message] : refusals) {
     const absl::Status status = ParseVaeConfig(With(kPublishedVae, key, value)).status();
     EXPECT_THAT(std::string(status.message()), HasSubstr(message)) << key;
+  }
+}
+
+// As for the UNet: every parameter of AutoencoderKL; what only the encoder or tiling uses has no
+// effect on pictures.
+TEST(ParseVaeConfig, KnowsEveryKeyOfDiffusers) {
+  const std::pair<const char*, const char*> accepted[] = {
+      {"in_channels", "1"},
+      {"down_block_types", "[\"AttnDownEncoderBlock2D\"]"},
+      {"layers_per_block", "3"},
+      {"block_out_channels", "[64, 64, 64, 64]"},
+      {"latent_channels", "8"},
+      {"norm_num_groups", "16"},
+      {"sample_size", "512"},
+      {"scaling_factor", "0.13025"},
+      {"force_upcast", "false"},
+      {"use_quant_conv", "false"},
+      {"use_post_quant_conv", "false"},
+      {"mid_block_add_attention", "false"}};
+  const std::pair<const char*, const char*> refused[] = {
+      {"out_channels", "1"},   {"up_block_types", "[\"UpBlock2D\"]"},
+      {"act_fn", "\"gelu\""},  {"shift_factor", "0.1"},
+      {"latents_mean", "[0]"}, {"latents_std", "[1]"}};
+  for (const auto& [key, value] : accepted) {
+    EXPECT_TRUE(ParseVaeConfig(With(kPublishedVae, key, value)).ok()) << key;
+  }
+  for (const auto& [key, value] : refused) {
+    EXPECT_THAT(std::string(ParseVaeConfig(With(kPublishedVae, key, value)).status().message()),
+                HasSubstr(key));
   }
 }
 
