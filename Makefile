@@ -13,8 +13,7 @@ endif
 
 release:         ## build the programs: build/release/bin/image-variations-server and image-variations
 	@tools/setup.sh release
-	@cmake --preset release >/dev/null
-	@cmake --build --preset release -- --quiet
+	@cmake --preset release >/dev/null && cmake --build --preset release -- --quiet
 
 demo: release    ## the main job from nothing: server, four variations of a picture, contact sheet
 	@demo/run.sh
@@ -25,8 +24,7 @@ test: check unit release   ## everything: format, layers, unit, simulator, parit
 
 asan tsan:       ## the torch-free tests under AddressSanitizer + UBSan, or ThreadSanitizer
 	@tools/setup.sh dev
-	@cmake --preset $@ >/dev/null
-	@cmake --build --preset $@ -- --quiet
+	@cmake --preset $@ >/dev/null && cmake --build --preset $@ -- --quiet
 	@ctest --preset $@
 
 fuzz:            ## libFuzzer on what reads files, five minutes for each target
@@ -34,8 +32,7 @@ fuzz:            ## libFuzzer on what reads files, five minutes for each target
 
 tidy:            ## clang: thread-safety analysis, clang-tidy
 	@tools/setup.sh tidy
-	@cmake --preset tidy >/dev/null
-	@cmake --build --preset tidy -- --quiet
+	@cmake --preset tidy >/dev/null && cmake --build --preset tidy -- --quiet
 
 check:           ## format and layers
 	@tools/setup.sh dev
