@@ -46,7 +46,7 @@ absl::StatusOr<SamplerPlan> MakeLcmPlan(const PlanInput& input) {
     const LinearForm original = OriginalSample(input.config.prediction_type, input.LevelAt(from));
     const double time = from * input.config.timestep_scaling;
     const double c_skip = kSigmaDataSquared / (time * time + kSigmaDataSquared);
-    const double c_out = time / std::sqrt(time * time + kSigmaDataSquared);
+    const double c_out = std::sqrt(1 - c_skip);
     plan.steps.push_back({.timestep = static_cast<float>(from),
                           .sample = to.alpha * (c_out * original.sample + c_skip),
                           .prediction = to.alpha * c_out * original.prediction,

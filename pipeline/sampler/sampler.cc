@@ -1,5 +1,9 @@
 #include "pipeline/sampler/sampler.h"
 
+#include <array>
+#include <cmath>
+
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "pipeline/base/status_macros.h"
@@ -109,6 +113,15 @@ absl::Status CheckChoice(const SamplerConfig& config, const SamplerChoice& choic
   return absl::OkStatus();
 }
 
+// Betas near 0 or 1 leave a model whose first timestep has no noise, or whose last one no signal.
+bool IsFinite(const SamplerStep& step) {
+  const auto is_finite = [](double weight) { return std::isfinite(weight); };
+  return absl::c_all_of(step.history, is_finite) &&
+         absl::c_all_of(std::array{step.input_scale, step.sample, step.prediction, step.anchor,
+                                   step.noise, step.keep_sample, step.keep_prediction},
+                        is_finite);
+}
+
 }  // namespace
 
 absl::Span<const Sampler> SamplerRegistry() { return kSamplers; }
@@ -143,7 +156,13 @@ absl::StatusOr<SamplerPlan> MakeSamplerPlan(const SamplerConfig& config,
       .use_karras_sigmas = sampler->use_karras_sigmas.value_or(config.use_karras_sigmas),
       .ends_at_sigma_min = sampler->ends_at_sigma_min.value_or(config.ends_at_sigma_min),
       .alphas_cumprod = AlphasCumprod(config)};
-  return sampler->make_plan(input);
+  ASSIGN_OR_RETURN(SamplerPlan plan, sampler->make_plan(input));
+  if (!absl::c_all_of(plan.steps, IsFinite)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(choice.name, " cannot do ", choice.num_inference_steps,
+                     " steps with the noise schedule of this model: its weights are not finite"));
+  }
+  return plan;
 }
 
 }  // namespace image_variations

@@ -20,7 +20,8 @@ constexpr int kCallers = 12;
 
 // Requests that differ in everything that may differ.
 std::vector<VariationRequest> MixedRequests() {
-  const std::vector<std::string> samplers = {"pndm", "ddim", "euler", "dpmpp-2m"};
+  const std::vector<std::string> samplers = {
+      "pndm", "ddim", "euler-ancestral", "heun", "lms", "dpmpp-2m-sde-karras", "unipc", "lcm"};
   const std::vector<std::pair<int, int>> sizes = {{64, 64}, {64, 64}, {64, 64}, {96, 64}, {60, 76}};
   const std::vector<float> guidance = {1.0f, 3.0f, 7.5f};
   const std::vector<std::string> pictures = {"penguin.png", "cactus.png", "house.png",

@@ -10,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 
 namespace image_variations {
@@ -31,6 +32,12 @@ std::string MessageOf(const absl::Status& status) { return std::string(status.me
 
 absl::Status TryPlan(const SamplerConfig& config, SamplerChoice choice) {
   return MakeSamplerPlan(config, choice).status();
+}
+
+bool IsFinite(const SamplerStep& step) {
+  const double sum = step.timestep + step.input_scale + step.sample + step.prediction +
+                     step.anchor + step.noise + step.keep_sample + step.keep_prediction;
+  return std::isfinite(std::accumulate(step.history.begin(), step.history.end(), sum));
 }
 
 TEST(Samplers, AreListedWithTheCheckpointsOwnFirst) {
@@ -145,12 +152,6 @@ TEST(MakeSamplerPlan, LcmTakesTimestepsThatTheModelWasDistilledFor) {
   EXPECT_THAT(Timesteps(*plan), ElementsAre(999, 759, 499, 259));
 }
 
-bool IsFinite(const SamplerStep& step) {
-  const double sum = step.timestep + step.input_scale + step.sample + step.prediction +
-                     step.anchor + step.noise + step.keep_sample + step.keep_prediction;
-  return std::isfinite(std::accumulate(step.history.begin(), step.history.end(), sum));
-}
-
 // The parameter: spacing, Karras' sigmas, whether the plan ends at the smallest trained sigma.
 class EveryPlan : public testing::TestWithParam<std::tuple<TimestepSpacing, bool, bool>> {};
 
@@ -165,7 +166,7 @@ TEST_P(EveryPlan, HasFiniteWeightsAtTrainedTimesteps) {
       const auto plan =
           MakeSamplerPlan(config, {.name = std::string(info.name), .num_inference_steps = n});
       ASSERT_TRUE(plan.ok()) << what << ": " << plan.status();
-      ASSERT_TRUE(std::all_of(plan->steps.begin(), plan->steps.end(), IsFinite)) << what;
+      ASSERT_TRUE(absl::c_all_of(plan->steps, IsFinite)) << what;
       for (const float timestep : Timesteps(*plan)) {
         ASSERT_TRUE(timestep >= 0 && timestep < kTrainTimesteps) << what << " at " << timestep;
       }
@@ -233,6 +234,20 @@ TEST(MakeSamplerPlan, RefusesAUnipcThatWouldEndAtSigmaZeroInItsSecondOrder) {
   EXPECT_THAT(MessageOf(TryPlan(config, {.name = "unipc"})), HasSubstr("lower_order_final"));
   config.ends_at_sigma_min = true;
   EXPECT_TRUE(TryPlan(config, {.name = "unipc"}).ok());
+}
+
+TEST(MakeSamplerPlan, RefusesBetasThatWouldMakeItsWeightsInfinite) {
+  SamplerConfig config;
+  config.num_train_timesteps = 100;
+  for (const double beta : {1e-30, 0.999999}) {  // never any noise; soon no signal
+    config.trained_betas.assign(100, beta);
+    for (const SamplerInfo& info : Samplers()) {
+      const auto plan =
+          MakeSamplerPlan(config, {.name = std::string(info.name), .num_inference_steps = 4});
+      EXPECT_TRUE(!plan.ok() || absl::c_all_of(plan->steps, IsFinite)) << info.name << " " << beta;
+    }
+    EXPECT_FALSE(TryPlan(config, {.name = "ddpm", .num_inference_steps = 4}).ok()) << beta;
+  }
 }
 
 TEST(MakeSamplerPlan, RefusesEtaWhereThereIsNoneAndOutsideItsRange) {
