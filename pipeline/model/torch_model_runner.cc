@@ -73,11 +73,12 @@ std::string Fingerprint(const ModelInfo& info, int threads) {
   return ShortHash(parts);
 }
 
-absl::StatusOr<ModelInfo> Describe(const ModelDir& dir, const Placement& placement, int threads) {
+ModelInfo Describe(const ModelDir& dir, std::map<std::string, std::string> digests,
+                   const Placement& placement, int threads) {
   ModelInfo info;
   info.model_id = dir.model_id;
   info.revision = dir.revision;
-  ASSIGN_OR_RETURN(info.component_sha256, ComponentDigests(dir));
+  info.component_sha256 = std::move(digests);
   info.device = placement.device.str();
   info.dtype = NameOf(placement.dtype);
   info.fingerprint = Fingerprint(info, threads);
@@ -102,8 +103,10 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> MakeTorchModelRunner(
                                                     ? RowInvariance::Policy::kRowsAsAlone
                                                     : RowInvariance::Policy::kWholeBatches);
     placement.rows = rows.get();
+    // First: a file that differs from the manifest is a better reason than what it breaks.
+    ASSIGN_OR_RETURN(auto digests, ComponentDigests(dir));
     ASSIGN_OR_RETURN(Networks networks, LoadNetworks(dir, placement));
-    ASSIGN_OR_RETURN(ModelInfo info, Describe(dir, placement, threads));
+    ModelInfo info = Describe(dir, std::move(digests), placement, threads);
     return std::make_unique<NetworkRunner>(std::move(networks), std::move(rows), std::move(info),
                                            options.max_slots);
   };

@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "c10/core/alignment.h"
 
 namespace image_variations {
 namespace {
@@ -66,13 +67,15 @@ at::Tensor WeightLoader::Take(const std::string& name, at::IntArrayRef shape) {
   TensorView view;
   if (!FindShaped(name, shape, &view)) return at::zeros(shape, options);
   at::Tensor tensor = ToDevice(view, shape);
-  if (!IsFinite(tensor)) not_finite_.push_back(name);
+  NoteUnlessFinite(name, tensor);
   return tensor;
 }
 
 void WeightLoader::Expect(const std::string& name, at::IntArrayRef shape) {
   TensorView view;
-  FindShaped(name, shape, &view);
+  if (!FindShaped(name, shape, &view)) return;
+  NoteUnlessFinite(name, ToDevice(view, shape));
+  ComponentWeights::Release(view);
 }
 
 void WeightLoader::IgnorePrefix(absl::string_view prefix) {
@@ -83,7 +86,7 @@ absl::Status WeightLoader::Finish() && {
   std::string problems;
   AppendProblem("missing", missing_, &problems);
   AppendProblem("extra", {unused_.begin(), unused_.end()}, &problems);
-  AppendProblem("of another shape than config.json says", misshapen_, &problems);
+  AppendProblem("of another shape or type than config.json says", misshapen_, &problems);
   AppendProblem("with values that are not finite", not_finite_, &problems);
   if (problems.empty()) return absl::OkStatus();
   const auto path = [](std::string* out, const SafetensorsFile& file) {
@@ -101,8 +104,12 @@ bool WeightLoader::FindShaped(const std::string& name, at::IntArrayRef shape, Te
     return false;
   }
   unused_.erase(name);
+  if (found->type == TensorType::kInt64) {
+    misshapen_.push_back(absl::StrCat(NameWithFile(name), " has integers, needed fractions"));
+    return false;
+  }
   if (!SameMatrix(found->shape, shape)) {
-    misshapen_.push_back(absl::StrCat(name, " is (", absl::StrJoin(found->shape, ","),
+    misshapen_.push_back(absl::StrCat(NameWithFile(name), " is (", absl::StrJoin(found->shape, ","),
                                       "), needed (", absl::StrJoin(shape, ","), ")"));
     return false;
   }
@@ -112,7 +119,7 @@ bool WeightLoader::FindShaped(const std::string& name, at::IntArrayRef shape, Te
 
 at::Tensor WeightLoader::ToDevice(const TensorView& view, at::IntArrayRef shape) const {
   const at::ScalarType type = ScalarTypeOf(view.type);
-  const bool aligned = reinterpret_cast<uintptr_t>(view.bytes.data()) % c10::elementSize(type) == 0;
+  const bool aligned = reinterpret_cast<uintptr_t>(view.bytes.data()) % c10::gAlignment == 0;
   // ATen has no view of constant memory; in inference nothing writes to weights.
   void* mapped = const_cast<char*>(view.bytes.data());
   const bool stays_mapped = placement_.device.is_cpu() && type == placement_.dtype && aligned;
@@ -124,6 +131,15 @@ at::Tensor WeightLoader::ToDevice(const TensorView& view, at::IntArrayRef shape)
   std::memcpy(copy.mutable_data_ptr(), mapped, view.bytes.size());
   ComponentWeights::Release(view);
   return copy.to(placement_.device, placement_.dtype);
+}
+
+void WeightLoader::NoteUnlessFinite(const std::string& name, const at::Tensor& tensor) {
+  if (!IsFinite(tensor)) not_finite_.push_back(NameWithFile(name));
+}
+
+std::string WeightLoader::NameWithFile(const std::string& name) const {
+  if (weights_->files.size() == 1) return name;
+  return absl::StrCat(name, " (in ", weights_->FileOf(name), ")");
 }
 
 WeightScope WeightScope::operator[](absl::string_view name) const {

@@ -21,9 +21,11 @@ struct Placement {
   RowInvariance* rows = nullptr;
 };
 
-// A tensor that already has the compute type on the CPU stays in the mapped file, which it keeps
-// alive; any other is converted by itself, and its pages of the file are let go. Problems are
-// collected, so that one message tells all of them; until Finish() a bad tensor reads as zeros.
+// A tensor that already has the compute type on the CPU, and happens to begin where LibTorch would
+// have put it, stays in the mapped file, which it keeps alive. Any other is converted or copied by
+// itself, and its pages of the file are let go: matrix products round differently by alignment, and
+// a picture must not depend on how a file is laid out. Problems are collected, so that one message
+// tells all of them; until Finish() a bad tensor reads as zeros.
 class WeightLoader {
  public:
   WeightLoader(const ComponentWeights&, Placement);
@@ -32,16 +34,18 @@ class WeightLoader {
   bool Has(absl::string_view name) const;
   // Shapes compare without trailing ones when one is a matrix and the other its 1x1 convolution.
   at::Tensor Take(const std::string& name, at::IntArrayRef shape);
-  // A tensor that a complete checkpoint has and that is not needed: checked, not read.
+  // A tensor that a complete checkpoint has and that is not needed: checked, not kept.
   void Expect(const std::string& name, at::IntArrayRef shape);
   // Tensors that may be there and are not needed.
   void IgnorePrefix(absl::string_view prefix);
-  // INVALID_ARGUMENT: every missing, extra, misshapen and non-finite tensor, and the folder.
+  // INVALID_ARGUMENT: every missing, extra, misshapen and non-finite tensor, and its file.
   absl::Status Finish() &&;
 
  private:
   bool FindShaped(const std::string& name, at::IntArrayRef shape, TensorView* view);
   at::Tensor ToDevice(const TensorView&, at::IntArrayRef shape) const;
+  void NoteUnlessFinite(const std::string& name, const at::Tensor&);
+  std::string NameWithFile(const std::string& name) const;  // with the shard, if there are several
 
   const std::shared_ptr<const ComponentWeights> weights_;
   const Placement placement_;

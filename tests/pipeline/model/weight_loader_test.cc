@@ -27,6 +27,19 @@ struct NamedTensor {
 class Component {
  public:
   explicit Component(const std::vector<NamedTensor>& tensors) {
+    weights.folder = "unet";
+    AddFile("weights.safetensors", tensors);
+  }
+  Component(const std::vector<NamedTensor>& first, const std::vector<NamedTensor>& second) {
+    weights.folder = "unet";
+    AddFile("weights-00001-of-00002.safetensors", first);
+    AddFile("weights-00002-of-00002.safetensors", second);
+  }
+
+  ComponentWeights weights;
+
+ private:
+  void AddFile(const std::string& name, const std::vector<NamedTensor>& tensors) {
     std::string header = "{", data;
     for (const NamedTensor& tensor : tensors) {
       int64_t count = 1;
@@ -40,19 +53,14 @@ class Component {
                       "],\"data_offsets\":[", begin, ",", data.size(), "]}");
     }
     absl::StrAppend(&header, "}");
-    header.resize((header.size() + 7) / 8 * 8, ' ');
+    header.resize((header.size() + 8 + 63) / 64 * 64 - 8, ' ');  // the first tensor is aligned
     const uint64_t length = header.size();
     const std::string path = folder_.Write(
-        "weights.safetensors",
-        absl::StrCat(absl::string_view(reinterpret_cast<const char*>(&length), sizeof length),
-                     header, data));
-    weights.folder = "unet";
+        name, absl::StrCat(absl::string_view(reinterpret_cast<const char*>(&length), sizeof length),
+                           header, data));
     weights.files.push_back(SafetensorsFile::Open(path).value());
   }
 
-  ComponentWeights weights;
-
- private:
   TemporaryFolder folder_;
 };
 
@@ -68,6 +76,16 @@ TEST(WeightLoader, LeavesATensorOfTheComputeTypeInTheMapping) {
   WeightLoader loader(component.weights, {});
   EXPECT_EQ(loader.Take("weight", {2, 2}).const_data_ptr(),
             component.weights.Find("weight")->bytes.data());
+}
+
+TEST(WeightLoader, CopiesATensorThatIsNotAlignedAsLibTorchWould) {
+  const Component component({{"first", {1}}, {"second", {2}, 3}});
+  WeightLoader loader(component.weights, {});
+  loader.Take("first", {1});
+  const at::Tensor second = loader.Take("second", {2});
+  EXPECT_NE(second.const_data_ptr(), component.weights.Find("second")->bytes.data());
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(second.const_data_ptr()) % 64, 0);
+  EXPECT_TRUE(at::equal(second, at::full({2}, 3.0f)));
 }
 
 TEST(WeightLoader, TheMappingLivesAsLongAsItsTensors) {
@@ -90,6 +108,7 @@ TEST(WeightLoader, TellsAllProblemsAndTheFileInOneMessage) {
                              {"good.weight", {2}},
                              {"nan.weight", {2}, std::nanf("")},
                              {"infinite.weight", {2}, INFINITY},
+                             {"unneeded_nan.weight", {2}, std::nanf("")},
                              {"unknown.weight", {2}}});
   WeightLoader loader(component.weights, {});
   loader.Take("bad.weight", {3, 2});
@@ -98,6 +117,7 @@ TEST(WeightLoader, TellsAllProblemsAndTheFileInOneMessage) {
   loader.Take("infinite.weight", {2});
   loader.Take("absent.weight", {2});
   loader.Expect("absent.bias", {2});
+  loader.Expect("unneeded_nan.weight", {2});
   const absl::Status status = std::move(loader).Finish();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(
@@ -105,7 +125,37 @@ TEST(WeightLoader, TellsAllProblemsAndTheFileInOneMessage) {
       AllOf(HasSubstr("unet ("), HasSubstr("weights.safetensors"),
             HasSubstr("2 missing: absent.weight, absent.bias"),
             HasSubstr("1 extra: unknown.weight"), HasSubstr("bad.weight is (2,3), needed (3,2)"),
-            HasSubstr("not finite: nan.weight, infinite.weight"), Not(HasSubstr("good.weight"))));
+            HasSubstr("not finite: nan.weight, infinite.weight, unneeded_nan.weight"),
+            Not(HasSubstr("good.weight"))));
+}
+
+TEST(WeightLoader, NamesTheShardOfABadTensor) {
+  const Component component({{"good.weight", {2}}},
+                            {{"nan.weight", {2}, std::nanf("")}, {"bad.weight", {2}}});
+  WeightLoader loader(component.weights, {});
+  loader.Take("good.weight", {2});
+  loader.Take("nan.weight", {2});
+  loader.Take("bad.weight", {3});
+  EXPECT_THAT(std::string(std::move(loader).Finish().message()),
+              AllOf(HasSubstr("nan.weight (in weights-00002-of-00002.safetensors)"),
+                    HasSubstr("bad.weight (in weights-00002-of-00002.safetensors) is (2)")));
+}
+
+TEST(WeightLoader, RefusesIntegersInPlaceOfAWeight) {
+  const TemporaryFolder folder;
+  const std::string header = R"({"weight":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}})";
+  const uint64_t length = header.size();
+  ComponentWeights weights{.folder = "unet", .files = {}};
+  weights.files.push_back(
+      SafetensorsFile::Open(
+          folder.Write("weights.safetensors",
+                       absl::StrCat(absl::string_view(reinterpret_cast<const char*>(&length), 8),
+                                    header, "12345678")))
+          .value());
+  WeightLoader loader(weights, {});
+  loader.Take("weight", {1});
+  EXPECT_THAT(std::string(std::move(loader).Finish().message()),
+              HasSubstr("weight has integers, needed fractions"));
 }
 
 TEST(WeightLoader, NamesATensorThatOverflowsTheComputeType) {
