@@ -36,8 +36,8 @@ const std::vector<SampleChoice>& Samples() {
   static const auto& samples = *new std::vector<SampleChoice>{
       {{"pndm", 4}, 1, 3.0f, JobId{1}, 0},     {{"euler", 6}, 2, 1.0f, JobId{2}, 0},
       {{"dpmpp-2m", 5}, 3, 7.5f, JobId{1}, 1}, {{"ddim", 4, 1.0}, 4, 3.0f, JobId{2}, 2},
-      {{"pndm", 7}, 5, 1.0f, JobId{1}, 2},     {{"ddim", 3}, 6, 2.0f, JobId{2}, 3},
-      {{"euler", 4}, 7, 3.0f, JobId{1}, 4},
+      {{"pndm", 7}, 5, 1.0f, JobId{1}, 2},     {{"dpmpp-2m-sde", 3}, 6, 2.0f, JobId{2}, 3},
+      {{"heun", 3}, 7, 3.0f, JobId{1}, 4},
   };
   return samples;
 }
