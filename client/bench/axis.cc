@@ -8,6 +8,7 @@ namespace {
 
 constexpr double kRoom = 1.08;  // of the highest value
 constexpr int kAboutTicks = 5;
+constexpr double kManyDecades = 1e4;  // from there on 1, 10, 100, ... are ticks enough
 
 // The least of 1, 2, 5, 10, 20, ... that is not below `value`.
 double RoundUp(double value) {
@@ -16,6 +17,11 @@ double RoundUp(double value) {
     if (factor * decade >= value * (1 - 1e-9)) return factor * decade;
   }
   return 10 * decade;
+}
+
+bool IsDecade(double value) {
+  const double exponent = std::log10(value);
+  return std::abs(exponent - std::round(exponent)) < 1e-6;
 }
 
 }  // namespace
@@ -49,6 +55,9 @@ std::vector<double> Axis::Ticks() const {
   }
   for (double tick = RoundUp(low_); tick <= high_; tick = RoundUp(tick * 1.01)) {
     ticks.push_back(tick);
+  }
+  if (high_ > kManyDecades * low_) {
+    std::erase_if(ticks, [](double tick) { return !IsDecade(tick); });
   }
   return ticks;
 }

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "client/bench/random_stream.h"
+#include "client/bench/statistics.h"
 #include "client/error_details.h"
 #include "client/request_id.h"
 #include "client/retry.h"
@@ -21,6 +22,41 @@ constexpr absl::Duration kWatchInterval = absl::Milliseconds(100);
 // How long after its deadline a request's answer is waited for: then it is lost.
 constexpr absl::Duration kGrace = absl::Seconds(30);
 
+PacerOptions MakePacerOptions(const LoadOptions& options) {
+  PacerOptions pacer = options.pacer;
+  pacer.open_end = options.targets.latency < absl::InfiniteDuration() &&
+                   pacer.scenario != Scenario::kOffline &&
+                   pacer.duration < absl::InfiniteDuration();
+  return pacer;
+}
+
+// Whether a run that goes on until it can be judged has seen enough.
+class Enough {
+ public:
+  explicit Enough(const LoadTargets& targets)
+      : targets_(targets), needed_(RequestsNeeded(targets.percentile, 0)), most_(4 * needed_) {}
+
+  void OnEnded(bool late) {
+    ++ended_;
+    if (!late) return;
+    needed_ = RequestsNeeded(targets_.percentile, ++late_);
+  }
+
+  bool IsReached() const {
+    const double share = 1 - targets_.percentile / 100;
+    const bool hopeless =
+        static_cast<double>(late_) > share * static_cast<double>(most_) ||
+        (ended_ >= most_ / 4 && static_cast<double>(late_) > share * static_cast<double>(ended_));
+    return hopeless || ended_ >= most_ || ended_ >= std::max(needed_, targets_.min_requests);
+  }
+
+ private:
+  const LoadTargets& targets_;
+  int64_t needed_;
+  const int64_t most_;
+  int64_t ended_ = 0, late_ = 0;
+};
+
 class LoadRun {
  public:
   LoadRun(const LoadOptions& options, const std::vector<VariationRequest>& requests,
@@ -29,7 +65,9 @@ class LoadRun {
         requests_(requests),
         target_(target),
         watch_(watch),
-        pacer_(options.pacer),
+        pacer_options_(MakePacerOptions(options)),
+        pacer_(pacer_options_),
+        enough_(options.targets),
         choices_(options.pacer.seed, Purpose::kChoice),
         jitter_(options.pacer.seed, Purpose::kRetries),
         cancels_(options.pacer.seed, Purpose::kCancels),
@@ -50,6 +88,7 @@ class LoadRun {
     absl::Time deadline = {};
   };
 
+  void StopWhenJudged();
   void SendDue();
   void Begin(absl::Duration due);
   void Send(size_t record);
@@ -69,7 +108,9 @@ class LoadRun {
   const std::vector<VariationRequest>& requests_;
   LoadTarget& target_;
   const LoadWatch& watch_;
+  const PacerOptions pacer_options_;
   Pacer pacer_;
+  Enough enough_;
   RandomStream choices_, jitter_, cancels_;
   const absl::Time begin_;
 
@@ -88,6 +129,7 @@ class LoadRun {
 
 History LoadRun::Run() {
   while (true) {
+    StopWhenJudged();
     SendDue();
     CancelDue();
     Watch();
@@ -100,6 +142,11 @@ History LoadRun::Run() {
     history_.elapsed = std::max(history_.elapsed, options_.pacer.duration);
   }
   return std::move(history_);
+}
+
+void LoadRun::StopWhenJudged() {
+  if (!pacer_options_.open_end || Since(target_.Now()) < pacer_options_.duration) return;
+  if (enough_.IsReached()) pacer_.Stop();
 }
 
 void LoadRun::SendDue() {
@@ -174,6 +221,7 @@ void LoadRun::Take(Answer answer) {
   TakeResult(answer, sent_requests_[attempt.record], record);
   if (RetryLater(answer, attempt.record)) return;
   progress_.refused += record.refused ? 1 : 0;
+  enough_.OnEnded(!record.finished() || record.latency() > options_.targets.latency);
   history_.elapsed = std::max(history_.elapsed, record.ended);
   pacer_.OnEnded(record.ended);
 }
@@ -252,6 +300,9 @@ bool LoadRun::IsLost(absl::Time now) const {
 absl::Time LoadRun::NextWake() const {
   absl::Time wake = absl::InfiniteFuture();
   if (const auto due = pacer_.next()) wake = begin_ + *due;
+  if (const absl::Time end = begin_ + pacer_options_.duration; target_.Now() < end) {
+    wake = std::min(wake, end);
+  }
   if (!retries_.empty()) wake = std::min(wake, retries_.begin()->first);
   if (!cancels_due_.empty()) wake = std::min(wake, cancels_due_.begin()->first);
   if (watch_.interrupted != nullptr || watch_.on_progress) {

@@ -9,6 +9,7 @@
 #include "client/bench/history.h"
 #include "client/bench/load_target.h"
 #include "client/bench/pacer.h"
+#include "client/bench/summary.h"
 #include "client/client.h"
 
 namespace image_variations::client {
@@ -19,6 +20,10 @@ struct LoadOptions {
   RetryPolicy retry = {.max_attempts = 1};             // of refused requests
   double cancel_share = 0;   // of the requests, which the caller gives up at some time of their run
   bool check_bytes = false;  // remembers the pictures of each distinct request
+  // With a latency, open and closed loops run beyond their duration until enough requests have
+  // ended to judge them: as many as RequestsNeeded, given those that were late; but not for long if
+  // it is clear that they miss it.
+  LoadTargets targets = {};
 };
 
 struct LoadProgress {

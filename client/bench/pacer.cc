@@ -21,7 +21,7 @@ Pacer::Pacer(const PacerOptions& options)
 
 std::optional<absl::Duration> Pacer::next() const {
   if (stopped_ || due_.empty() || sent_ >= options_.max_requests) return std::nullopt;
-  if (due_.front() >= options_.duration) return std::nullopt;
+  if (due_.front() >= options_.duration && !options_.open_end) return std::nullopt;
   return due_.front();
 }
 

@@ -20,9 +20,10 @@ struct PacerOptions {
   Scenario scenario = Scenario::kOpenLoop;
   double rate = 1;      // of the open loop: requests per second
   int concurrency = 1;  // of the closed loop: callers
-  // Nothing is due from then on, or after so many; offline needs the count.
+  // Nothing is due from then on (unless `open_end`), or after so many; offline needs the count.
   absl::Duration duration = absl::InfiniteDuration();
   int64_t max_requests = INT64_MAX;
+  bool open_end = false;  // goes on until Stop()
   uint64_t seed = 1;
 };
 

@@ -8,7 +8,7 @@ namespace image_variations::client {
 struct RateSearchOptions {
   double first = 1;         // requests per second
   double precision = 0.05;  // stop when the lowest invalid rate is at most so much higher
-  int max_probes = 24;
+  int max_probes = 16;
 };
 
 // The highest rate that `probe` finds valid: doubles or halves until there are a valid and an

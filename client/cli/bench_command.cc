@@ -158,11 +158,17 @@ absl::Status BenchCommand::Write(const std::string& path, const std::string& byt
   return terminal_.out ? absl::OkStatus() : absl::DataLossError("stdout took no more bytes");
 }
 
+absl::StatusOr<Client> Connect(const Arguments& arguments) {
+  ASSIGN_OR_RETURN(ConnectOptions options,
+                   MakeConnectOptions(arguments.server, arguments.connection));
+  options.connections = arguments.bench.connections;
+  return Client::Connect(std::move(options));
+}
+
 }  // namespace
 
 ExitCode RunBench(const Arguments& arguments, const Terminal& terminal) {
-  const auto client =
-      Client::Connect({.address = arguments.server, .connections = arguments.bench.connections});
+  const auto client = Connect(arguments);
   absl::Status status = client.status();
   if (status.ok()) {
     BenchCommand command(arguments, terminal, *client);

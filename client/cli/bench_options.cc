@@ -75,7 +75,10 @@ void AddLoadOptions(CLI::App& bench, BenchArguments& arguments, BenchWords& word
       ->check(CLI::Range(1, 100'000))
       ->option_text("N");
   bench.add_flag("--offline", words.offline, "All --requests at once");
-  bench.add_option("--duration", words.duration_seconds, "Of each run (default: 60s)")
+  bench
+      .add_option(
+          "--duration", words.duration_seconds,
+          "Of each run (default: 60s); with a target more, if it takes more requests to judge")
       ->transform(TimeInSeconds())
       ->option_text("TIME");
   bench.add_option("--requests", words.requests, "End a run after so many")
@@ -116,7 +119,7 @@ void AddTargetOptions(CLI::App& bench, BenchArguments& arguments, BenchWords& wo
       ->option_text("P");
   bench
       .add_option("--min-duration", words.min_duration_seconds,
-                  "Of a VALID run (default: 60s; MLPerf: 10m)")
+                  "Of a VALID run (default: --duration, else 60s; MLPerf: 10m)")
       ->transform(TimeInSeconds())
       ->option_text("TIME");
   bench
@@ -197,8 +200,7 @@ absl::Status CheckScenario(const BenchWords& words, const BenchArguments& argume
 }
 
 absl::Status CheckRest(const BenchWords& words, const BenchArguments& arguments) {
-  if (std::min({words.duration_seconds, words.deadline_seconds, words.target_seconds,
-                words.min_duration_seconds}) < 0) {
+  if (std::min({words.duration_seconds, words.deadline_seconds, words.target_seconds}) < 0) {
     return absl::InvalidArgumentError("a time is negative");
   }
   const auto& pictures = arguments.pictures;
@@ -244,8 +246,14 @@ absl::Status ConvertBench(const BenchWords& words, BenchArguments& arguments) {
   arguments.load.retry.max_attempts = words.retries + 1;
   LoadTargets& targets = arguments.targets;
   if (words.target_seconds > 0) targets.latency = absl::Seconds(words.target_seconds);
-  targets.min_duration = absl::Seconds(words.min_duration_seconds);
+  if (words.min_duration_seconds >= 0) {
+    targets.min_duration = absl::Seconds(words.min_duration_seconds);
+  } else {
+    const bool has_duration = pacer.duration < absl::InfiniteDuration();
+    targets.min_duration = has_duration ? pacer.duration : absl::Seconds(60);
+  }
   targets.deadline = arguments.load.deadline;
+  arguments.load.targets = targets;
   return absl::OkStatus();
 }
 

@@ -22,7 +22,7 @@ struct BenchWords {
   int64_t requests = 0;
   int retries = 0;
   double duration_seconds = 0, deadline_seconds = 0, target_seconds = 0;
-  double min_duration_seconds = 60;
+  double min_duration_seconds = -1;  // absent
 };
 
 // Adds all options but --server. What is plain goes into BenchArguments at once.

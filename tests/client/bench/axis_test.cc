@@ -17,6 +17,10 @@ TEST(Axis, LogarithmicTicksAreOneTwoFive) {
   EXPECT_THAT(Axis::Logarithmic(1, 60, 0, 100).Ticks(), ElementsAre(1, 2, 5, 10, 20, 50));
 }
 
+TEST(Axis, OverManyDecadesOnlyTheyAreTicks) {
+  EXPECT_THAT(Axis::Logarithmic(1, 50'000, 0, 100).Ticks(), ElementsAre(1, 10, 100, 1000, 10'000));
+}
+
 TEST(Axis, EqualRatiosAreEquallyFarApartOnALogarithmicAxis) {
   const Axis axis = Axis::Logarithmic(1, 100, 0, 300);
   EXPECT_NEAR(axis.PixelOf(10) - axis.PixelOf(1), axis.PixelOf(100) - axis.PixelOf(10), 1e-9);

@@ -88,6 +88,36 @@ TEST(LoadRun, ARunLastsItsDurationIfItsLastAnswerIsEarlier) {
       absl::Seconds(60));
 }
 
+// p90 can be judged by 44 requests if none is late, 64 if one is.
+TEST(LoadRun, ARunWithATargetGoesOnUntilItCanBeJudged) {
+  const LoadOptions options = {.pacer = {.rate = 1, .duration = absl::Seconds(10)},
+                               .targets = {.latency = absl::Seconds(1), .percentile = 90}};
+  VirtualServer quick({.workers = 100});
+  EXPECT_EQ(RunLoad(options, kOneKind, quick).records.size(), 44u);
+  VirtualServer late_once({.workers = 100, .service_time = [](int64_t id) {
+                             return absl::Milliseconds(id == 3 ? 1001 : 100);
+                           }});
+  EXPECT_EQ(RunLoad(options, kOneKind, late_once).records.size(), 64u);
+}
+
+TEST(LoadRun, ARunThatMissesItsTargetGoesOnNoLongerThanToSeeIt) {
+  VirtualServer slow({.workers = 1000, .service_time = [](int64_t) { return absl::Seconds(2); }});
+  const History history = RunLoad({.pacer = {.rate = 1, .duration = absl::Seconds(10)},
+                                   .targets = {.latency = absl::Seconds(1), .percentile = 90}},
+                                  kOneKind, slow);
+  EXPECT_LT(history.records.size(), 30u);
+}
+
+TEST(LoadRun, ARunThatCanBeJudgedEarlyStillLastsItsDuration) {
+  VirtualServer server({.workers = 100});
+  const History history = RunLoad({.pacer = {.rate = 100, .duration = absl::Seconds(10)},
+                                   .targets = {.latency = absl::Seconds(1), .percentile = 90}},
+                                  kOneKind, server);
+  EXPECT_GE(history.elapsed, absl::Seconds(10));
+  EXPECT_LT(history.elapsed, absl::Milliseconds(10'100)) << "the last one's service time";
+  EXPECT_NEAR(static_cast<double>(history.records.size()), 1000, 100);
+}
+
 TEST(LoadRun, DeadlinesCountFromWhenARequestIsDue) {
   VirtualServer server({.service_time = [](int64_t) { return absl::Seconds(1); }});
   const History history = RunLoad({.pacer = {.scenario = Scenario::kOffline, .max_requests = 4},
