@@ -80,14 +80,18 @@ def load_pipeline(dtype, model=MODEL):
     return pipeline
 
 
+def resize_as_card(picture, side):
+    """The card's ToTensor and Resize of an 8-bit RGB picture."""
+    pixels = torch.from_numpy(numpy.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 255
+    return torch.nn.functional.interpolate(pixels, (side, side), mode="bicubic", align_corners=False, antialias=False)
+
+
 def preprocess(pipeline, picture, preprocessing):
     """An 8-bit RGB picture as the image encoder's input. `model-card`: the card's ToTensor, Resize, Normalize."""
     processor = pipeline.feature_extractor
     if preprocessing == "clip-processor":
         return processor(images=picture, return_tensors="pt").pixel_values
-    side = pipeline.image_encoder.config.image_size
-    pixels = torch.from_numpy(numpy.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 255
-    pixels = torch.nn.functional.interpolate(pixels, (side, side), mode="bicubic", align_corners=False, antialias=False)
+    pixels = resize_as_card(picture, pipeline.image_encoder.config.image_size)
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (processor.image_mean, processor.image_std))
     return (pixels - mean) / std
 

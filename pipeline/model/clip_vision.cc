@@ -1,68 +1,12 @@
 #include "pipeline/model/clip_vision.h"
 
-#include <algorithm>
-#include <cstring>
-
 #include "ATen/TensorOperators.h"
 #include "ATen/ops/cat.h"
 #include "ATen/ops/conv2d.h"
-#include "ATen/ops/empty.h"
 #include "ATen/ops/gelu.h"
 #include "ATen/ops/sigmoid.h"
-#include "ATen/ops/tensor.h"
-#include "ATen/ops/upsample_bicubic2d.h"
-#include "pipeline/model/pil_resize.h"
 
 namespace image_variations {
-namespace {
-
-// float32 (1, 3, height, width) from 0 to 255.
-at::Tensor ToTensor(const Image& image) {
-  at::Tensor bytes = at::empty({1, image.height, image.width, 3}, at::kByte);
-  std::memcpy(bytes.mutable_data_ptr(), image.rgb.data(), image.rgb.size());
-  return bytes.permute({0, 3, 1, 2}).to(at::kFloat).contiguous();
-}
-
-at::Tensor PerChannel(const std::array<float, 3>& values) {
-  return at::tensor(at::ArrayRef<float>(values)).view({1, 3, 1, 1});
-}
-
-at::Tensor Normalize(const at::Tensor& pixels, const PreprocessorConfig& config) {
-  return (pixels - PerChannel(config.image_mean)) / PerChannel(config.image_std);
-}
-
-// The middle of the picture; black where the crop is larger.
-Image CenterCrop(const Image& image, int width, int height) {
-  Image crop{width, height, {}};
-  crop.rgb.resize(3 * static_cast<size_t>(width) * static_cast<size_t>(height));
-  const int top = (image.height - height) / 2;
-  const int left = (image.width - width) / 2;
-  const int from_x = std::max(0, -left);
-  const int to_x = std::min(width, image.width - left);
-  for (int y = std::max(0, -top); y < std::min(height, image.height - top); ++y) {
-    const auto source = image.rgb.begin() + 3 * (int64_t{y + top} * image.width + from_x + left);
-    std::copy_n(source, 3 * (to_x - from_x), crop.rgb.begin() + 3 * (int64_t{y} * width + from_x));
-  }
-  return crop;
-}
-
-}  // namespace
-
-at::Tensor PreprocessAsModelCard(const Image& image, int size, const PreprocessorConfig& config) {
-  const at::Tensor resized =
-      at::upsample_bicubic2d(ToTensor(image) / 255, {size, size}, /*align_corners=*/false);
-  return Normalize(resized, config);
-}
-
-at::Tensor PreprocessAsClip(const Image& image, const PreprocessorConfig& config) {
-  const int64_t shortest = std::min(image.width, image.height);
-  const auto scaled = [&](int side) {
-    return static_cast<int>(config.shortest_edge * int64_t{side} / shortest);
-  };
-  const Image resized = PilResize(image, scaled(image.width), scaled(image.height));
-  const Image crop = CenterCrop(resized, config.crop_width, config.crop_height);
-  return Normalize(ToTensor(crop) * 0.00392156862745098, config);
-}
 
 ClipEncoderLayer ClipEncoderLayer::Load(const WeightScope& scope, const ClipVisionConfig& config) {
   const int width = config.hidden_size;

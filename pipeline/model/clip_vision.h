@@ -1,23 +1,14 @@
-// CLIP's vision tower with its projection, and the two ways in which a picture becomes its input.
+// CLIP's vision tower with its projection.
 #pragma once
 
 #include <vector>
 
 #include "ATen/core/Tensor.h"
 #include "pipeline/checkpoint/model_config.h"
-#include "pipeline/image/image.h"
 #include "pipeline/model/layers.h"
 #include "pipeline/model/weight_loader.h"
 
 namespace image_variations {
-
-// The model card's recipe: both sides resized to `size`, bicubic (a = -0.75) without antialias, no
-// crop, no clamp; normalised. float32 (1, 3, size, size) on the CPU.
-at::Tensor PreprocessAsModelCard(const Image&, int size, const PreprocessorConfig&);
-
-// CLIPImageProcessor: shortest edge resized as Pillow does, centre crop, normalised. float32
-// (1, 3, crop_height, crop_width) on the CPU.
-at::Tensor PreprocessAsClip(const Image&, const PreprocessorConfig&);
 
 struct ClipEncoderLayer {
   LayerNorm layer_norm1;

@@ -11,6 +11,7 @@
 #include "ATen/ops/tensor.h"
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/model/preprocessing.h"
 #include "pipeline/model/torch_guard.h"
 
 namespace image_variations {

@@ -3,6 +3,7 @@
 #include "ATen/TensorOperators.h"
 #include "ATen/ops/linalg_vector_norm.h"
 #include "ATen/ops/mm.h"
+#include "pipeline/model/preprocessing.h"
 
 namespace image_variations {
 namespace {

@@ -36,8 +36,9 @@ std::vector<float> ConvertAll(absl::Span<const char> bytes, Convert convert) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<float>> GoldenCase::Values(const std::string& tensor) const {
-  ASSIGN_OR_RETURN(const TensorView view, tensors.Find(tensor));
+absl::StatusOr<std::vector<float>> GoldenValues(const SafetensorsFile& file,
+                                                const std::string& tensor) {
+  ASSIGN_OR_RETURN(const TensorView view, file.Find(tensor));
   switch (view.type) {
     case TensorType::kFloat32:
       return ConvertAll<float>(view.bytes, [](float value) { return value; });

@@ -11,6 +11,9 @@
 
 namespace image_variations {
 
+// One tensor of a golden file, whatever its type.
+absl::StatusOr<std::vector<float>> GoldenValues(const SafetensorsFile&, const std::string& tensor);
+
 struct GoldenStage {
   std::string tensor;
   double max_abs_difference = 0;
@@ -34,7 +37,9 @@ struct GoldenCase {
   std::vector<GoldenStage> stages;  // in the order of the pipeline
   SafetensorsFile tensors;
 
-  absl::StatusOr<std::vector<float>> Values(const std::string& tensor) const;
+  absl::StatusOr<std::vector<float>> Values(const std::string& tensor) const {
+    return GoldenValues(tensors, tensor);
+  }
 };
 
 absl::StatusOr<GoldenCase> ReadGoldenCase(const std::string& folder);

@@ -13,6 +13,7 @@
 #include "pipeline/base/status_macros.h"
 #include "pipeline/image/codec.h"
 #include "pipeline/model/network_runner.h"
+#include "pipeline/model/preprocessing.h"
 #include "pipeline/model/torch_model_runner.h"
 #include "tests/support/golden.h"
 
