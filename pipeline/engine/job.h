@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -26,8 +27,9 @@ enum class Priority { kInteractive, kBatch };
 // One picture that a job asked for, judged.
 struct SampleResult {
   CheckedImage image;
-  // Cosine of source and result in the image encoder's embedding space, -1 to 1.
-  float similarity = 0;
+  // Cosine of source and result in the image encoder's embedding space, -1 to 1; absent when it
+  // is not a finite number.
+  std::optional<float> similarity{};
 };
 
 // Payload of the INTERNAL status of a sample whose values are not finite: the stage that found it,

@@ -45,8 +45,9 @@ struct ScoreRow {
 };
 
 struct ImageScores {
-  SafetyScores safety;   // empty when the checkpoint has no safety checker
-  float similarity = 0;  // cosine of the job's source embedding and this picture's
+  SafetyScores safety;  // empty when the checkpoint has no safety checker
+  // Cosine of the job's source embedding and this picture's; absent when it is not finite.
+  std::optional<float> similarity{};
 };
 
 // What is loaded: told to clients by GetModel.

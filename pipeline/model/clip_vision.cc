@@ -55,13 +55,16 @@ ClipVision ClipVision::Load(const WeightScope& component, const ClipVisionConfig
   return tower;
 }
 
-at::Tensor ClipVision::Forward(const at::Tensor& pixels) const {
+at::Tensor ClipVision::Pool(const at::Tensor& pixels) const {
   const at::Tensor patches = at::conv2d(pixels.to(patch_embedding.options()), patch_embedding, {},
                                         patch_embedding.size(-1));
   at::Tensor tokens = at::cat({class_embedding, ToTokens(patches)}, 1) + position_embedding;
   tokens = pre_layrnorm.Forward(tokens);
   for (const ClipEncoderLayer& layer : layers) tokens = layer.Forward(tokens);
-  const at::Tensor pooled = post_layernorm.Forward(tokens.narrow(1, 0, 1));
+  return post_layernorm.Forward(tokens.narrow(1, 0, 1));
+}
+
+at::Tensor ClipVision::Project(const at::Tensor& pooled) const {
   return visual_projection.Forward(pooled).squeeze(1);
 }
 

@@ -35,8 +35,11 @@ struct ClipVision {
   // `component`: the root of image_encoder or safety_checker; a doubled vision_model prefix, as
   // written before transformers 5, is read too.
   static ClipVision Load(const WeightScope& component, const ClipVisionConfig&);
-  // One picture's pixels to its embedding (1, projection_dim), not normalised.
-  at::Tensor Forward(const at::Tensor& pixels) const;
+  // One picture's pixels to its pooled token, (1, 1, hidden).
+  at::Tensor Pool(const at::Tensor& pixels) const;
+  // A pooled token to the picture's embedding (1, projection_dim), not normalised.
+  at::Tensor Project(const at::Tensor& pooled) const;
+  at::Tensor Forward(const at::Tensor& pixels) const { return Project(Pool(pixels)); }
 };
 
 }  // namespace image_variations

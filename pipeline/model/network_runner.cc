@@ -4,6 +4,7 @@
 
 #include "ATen/CPUGeneratorImpl.h"
 #include "ATen/TensorOperators.h"
+#include "ATen/ops/allclose.h"
 #include "ATen/ops/cat.h"
 #include "ATen/ops/isfinite.h"
 #include "ATen/ops/randn.h"
@@ -116,17 +117,10 @@ absl::StatusOr<std::vector<ImageScores>> NetworkRunner::ScoreImages(
     absl::Span<const ScoreRow> rows) {
   return GuardTorch("scoring images", [&]() -> absl::StatusOr<std::vector<ImageScores>> {
     std::vector<ImageScores> scores;
-    const PreprocessorConfig& config = networks_.preprocessor;
     for (const ScoreRow& row : rows) {
       const auto job = jobs_.find(row.job);
       if (job == jobs_.end()) return absl::InternalError("scoring for a job without embedding");
-      const at::Tensor embeds =
-          Embed(PreprocessAsModelCard(*row.image, networks_.image_encoder.image_size, config));
-      ImageScores& score = scores.emplace_back();
-      score.similarity = CosineSimilarity(job->second.card_embeds, embeds).item<float>();
-      if (networks_.safety_checker) {
-        score.safety = networks_.safety_checker->Score(*row.image, config);
-      }
+      scores.push_back(Score(*row.image, job->second.card_embeds));
     }
     return scores;
   });
@@ -146,8 +140,33 @@ absl::Status NetworkRunner::CheckRows(absl::Span<const StepRow> rows) const {
   return absl::OkStatus();
 }
 
-at::Tensor NetworkRunner::Embed(const at::Tensor& pixels) const {
+at::Tensor NetworkRunner::Embed(const at::Tensor& pixels) {
+  ++tower_runs_;
   return networks_.image_encoder.Forward(pixels);
+}
+
+// The similarity is by the card's preprocessing, the verdict by CLIP's own. A picture of the
+// tower's own size is the same in both up to rounding; one tower then looks at it once, with the
+// verdict's pixels.
+ImageScores NetworkRunner::Score(const Image& image, const at::Tensor& card_embeds) {
+  const PreprocessorConfig& config = networks_.preprocessor;
+  const ClipVision& encoder = networks_.image_encoder;
+  const at::Tensor card_pixels = PreprocessAsModelCard(image, encoder.image_size, config);
+  ImageScores scores;
+  at::Tensor embeds;
+  if (const auto& checker = networks_.safety_checker) {
+    const at::Tensor clip_pixels = PreprocessAsClip(image, config);
+    const at::Tensor pooled = checker->vision_model.Pool(clip_pixels);
+    ++tower_runs_;
+    scores.safety = checker->Score(checker->vision_model.Project(pooled));
+    constexpr double kRounding = 1e-5;
+    if (networks_.is_one_tower && at::allclose(card_pixels, clip_pixels, 0, kRounding)) {
+      embeds = encoder.Project(pooled);
+    }
+  }
+  if (!embeds.defined()) embeds = Embed(card_pixels);
+  scores.similarity = Similarity(card_embeds, embeds);
+  return scores;
 }
 
 // A guided sample takes two rows, the unconditional one first.

@@ -39,6 +39,7 @@ class NetworkRunner final : public ModelRunner {
   const Networks& networks() const { return networks_; }
   const RowInvariance& rows() const { return *rows_; }
   size_t embedded_jobs() const { return jobs_.size(); }
+  int64_t tower_runs() const { return tower_runs_; }  // pictures that a vision tower has looked at
   void SetReproducible(bool reproducible) { info_.reproducible = reproducible; }
 
  private:
@@ -56,7 +57,8 @@ class NetworkRunner final : public ModelRunner {
   };
 
   absl::Status CheckRows(absl::Span<const StepRow>) const;
-  at::Tensor Embed(const at::Tensor& pixels) const;
+  at::Tensor Embed(const at::Tensor& pixels);
+  ImageScores Score(const Image&, const at::Tensor& card_embeds);
   // The arguments of Unet::Forward.
   struct UnetBatch {
     at::Tensor latents, time_biases, context, sample_of_row;
@@ -73,6 +75,7 @@ class NetworkRunner final : public ModelRunner {
   std::map<SlotId, Slot> slots_;
   std::map<JobId, EmbeddedJob> jobs_;
   std::map<float, at::Tensor> time_biases_;  // of timesteps met lately
+  int64_t tower_runs_ = 0;
 };
 
 }  // namespace image_variations

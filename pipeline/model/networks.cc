@@ -1,11 +1,18 @@
 #include "pipeline/model/networks.h"
 
+#include <map>
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "pipeline/base/status_macros.h"
 
 namespace image_variations {
 namespace {
+
+constexpr absl::string_view kTower = "vision_model.";
 
 absl::Status CheckTower(absl::string_view folder, int image_size, int crop_width, int crop_height) {
   if (crop_width == image_size && crop_height == image_size) return absl::OkStatus();
@@ -40,6 +47,38 @@ absl::Status CheckConfigsFit(const ModelDir& dir) {
   return absl::OkStatus();
 }
 
+// The tensors of a vision tower without its projection, by name without prefix.
+std::map<std::string, TensorView> TowerTensors(const ComponentWeights& weights) {
+  std::map<std::string, TensorView> tensors;
+  for (const std::string& name : weights.names()) {
+    absl::string_view short_name = name;
+    if (!absl::ConsumePrefix(&short_name, kTower)) continue;
+    absl::ConsumePrefix(&short_name, kTower);  // doubled before transformers 5
+    if (absl::EndsWith(short_name, ".position_ids")) continue;
+    tensors.emplace(short_name, weights.Find(name).value());
+  }
+  return tensors;
+}
+
+// Compares all bytes, which is what a digest stands for, and lets the second one's pages go.
+bool HaveTheSameTower(const ComponentWeights& first, const ComponentWeights& second) {
+  return absl::c_equal(TowerTensors(first), TowerTensors(second), [](const auto& a, const auto& b) {
+    const bool is_same = a.first == b.first && a.second.type == b.second.type &&
+                         a.second.shape == b.second.shape && a.second.bytes == b.second.bytes;
+    ComponentWeights::Release(b.second);
+    return is_same;
+  });
+}
+
+// Whether the safety checker looks with the image encoder's eyes: its projection may be another.
+bool IsOneTower(const ModelDir& dir) {
+  if (!dir.safety_checker) return false;
+  ClipVisionConfig config = *dir.safety_checker;
+  config.projection_dim = dir.image_encoder.projection_dim;
+  return config == dir.image_encoder &&
+         HaveTheSameTower(dir.image_encoder_weights, dir.safety_checker_weights);
+}
+
 }  // namespace
 
 absl::StatusOr<Networks> LoadNetworks(const ModelDir& dir, Placement placement) {
@@ -59,9 +98,13 @@ absl::StatusOr<Networks> LoadNetworks(const ModelDir& dir, Placement placement) 
       .unet = Unet::Load(WeightScope(unet), dir.unet),
       .vae = VaeDecoder::Load(WeightScope(vae), dir.vae),
       .image_encoder = ClipVision::Load(WeightScope(image_encoder), dir.image_encoder),
+      .is_one_tower = IsOneTower(dir),
   };
+  if (networks.is_one_tower) safety_checker.IgnorePrefix(kTower);
   if (dir.safety_checker) {
-    networks.safety_checker = SafetyHead::Load(WeightScope(safety_checker), *dir.safety_checker);
+    networks.safety_checker =
+        SafetyHead::Load(WeightScope(safety_checker), *dir.safety_checker,
+                         networks.is_one_tower ? &networks.image_encoder : nullptr);
   }
   std::vector<std::string> problems;
   for (WeightLoader* loader : {&unet, &vae, &image_encoder, &safety_checker}) {

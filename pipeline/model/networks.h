@@ -20,6 +20,7 @@ struct Networks {
   VaeDecoder vae;
   ClipVision image_encoder;
   std::optional<SafetyHead> safety_checker;
+  bool is_one_tower = false;  // safety_checker's is image_encoder's, once in memory
 };
 
 // INVALID_ARGUMENT names every bad tensor of every component, or configs that do not fit together.

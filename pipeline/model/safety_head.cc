@@ -1,9 +1,10 @@
 #include "pipeline/model/safety_head.h"
 
+#include <cmath>
+
 #include "ATen/TensorOperators.h"
 #include "ATen/ops/linalg_vector_norm.h"
 #include "ATen/ops/mm.h"
-#include "pipeline/model/preprocessing.h"
 
 namespace image_variations {
 namespace {
@@ -17,36 +18,46 @@ at::Tensor Normalized(const at::Tensor& rows) {
   return rows / norm.clamp_min(1e-12);
 }
 
-std::vector<float> Margins(const at::Tensor& embedding, const at::Tensor& concepts,
+std::vector<float> Margins(const at::Tensor& embeds, const at::Tensor& concepts,
                            const at::Tensor& thresholds) {
   const at::Tensor margins =
-      (CosineSimilarity(embedding, concepts).flatten() - thresholds.to(at::kFloat)).cpu();
+      (CosineSimilarity(embeds, concepts).flatten() - thresholds.to(at::kFloat)).cpu();
   const float* first = margins.const_data_ptr<float>();
   return {first, first + margins.numel()};
 }
 
 }  // namespace
 
-SafetyHead SafetyHead::Load(const WeightScope& scope, const ClipVisionConfig& config) {
+SafetyHead SafetyHead::Load(const WeightScope& scope, const ClipVisionConfig& config,
+                            const ClipVision* same_tower) {
   const int64_t width = config.projection_dim;
-  return {
-      .vision_model = ClipVision::Load(scope, config),
+  SafetyHead head = {
+      .vision_model = same_tower ? *same_tower : ClipVision::Load(scope, config),
       .concept_embeds = scope.Take("concept_embeds", {kConcepts, width}),
       .special_care_embeds = scope.Take("special_care_embeds", {kSpecialCareConcepts, width}),
       .concept_embeds_weights = scope.Take("concept_embeds_weights", {kConcepts}),
       .special_care_embeds_weights =
           scope.Take("special_care_embeds_weights", {kSpecialCareConcepts}),
   };
+  if (same_tower) {
+    head.vision_model.visual_projection =
+        Linear::Load(scope["visual_projection"], config.hidden_size, width, false);
+  }
+  return head;
 }
 
-SafetyScores SafetyHead::Score(const Image& image, const PreprocessorConfig& preprocessor) const {
-  const at::Tensor embedding = vision_model.Forward(PreprocessAsClip(image, preprocessor));
-  return {.special_care = Margins(embedding, special_care_embeds, special_care_embeds_weights),
-          .concepts = Margins(embedding, concept_embeds, concept_embeds_weights)};
+SafetyScores SafetyHead::Score(const at::Tensor& embeds) const {
+  return {.special_care = Margins(embeds, special_care_embeds, special_care_embeds_weights),
+          .concepts = Margins(embeds, concept_embeds, concept_embeds_weights)};
 }
 
 at::Tensor CosineSimilarity(const at::Tensor& a, const at::Tensor& b) {
   return at::mm(Normalized(a).to(at::kFloat), Normalized(b).to(at::kFloat).t());
+}
+
+std::optional<float> Similarity(const at::Tensor& a, const at::Tensor& b) {
+  const float cosine = CosineSimilarity(a, b).item<float>();
+  return std::isfinite(cosine) ? std::optional(cosine) : std::nullopt;
 }
 
 }  // namespace image_variations

@@ -168,8 +168,8 @@ TEST_F(NetworkRunnerTest, ASourceIsMostSimilarToItself) {
   std::fill(black.rgb.begin(), black.rgb.end(), uint8_t{0});
   const auto scores = runner_.ScoreImages({{kJob, &source}, {kJob, &black}});
   ASSERT_TRUE(scores.ok()) << scores.status();
-  EXPECT_FLOAT_EQ(scores->at(0).similarity, 1);
-  EXPECT_LT(scores->at(1).similarity, 0.99f);
+  EXPECT_FLOAT_EQ(scores->at(0).similarity.value(), 1);
+  EXPECT_LT(scores->at(1).similarity.value(), 0.99f);
   EXPECT_EQ(scores->at(0).safety.concepts.size(), 17u);
   EXPECT_EQ(scores->at(0).safety.special_care.size(), 3u);
 }

@@ -1,5 +1,6 @@
 // Every stage of every golden case against diffusers' own numbers. Prints a table and names the
 // first stage that is off: those after it follow from it.
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -115,7 +116,7 @@ class GoldenRun {
     Append(scores[0].safety.special_care, &stages_["safety.special_care"]);
     Append(scores[0].safety.concepts, &stages_["safety.concepts"]);
     stages_["safety.flagged"].push_back(IsBlocked(image, scores[0].safety));
-    stages_["similarity"].push_back(scores[0].similarity);
+    stages_["similarity"].push_back(scores[0].similarity.value_or(NAN));
     return absl::OkStatus();
   }
 
