@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/random/random.h"
+#include "client/channel.h"
 #include "client/conversion.h"
 #include "client/request_id.h"
 #include "client/retry.h"
@@ -140,14 +141,11 @@ absl::StatusOr<Response> CallOnce(Stub& stub, absl::Time deadline, const Request
 }  // namespace
 
 absl::StatusOr<Client> Client::Connect(ConnectOptions options) {
-  if (options.address.empty()) return absl::InvalidArgumentError("the server's address is empty");
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(options.max_reply_bytes);
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // equal channels would share one
   auto connection = std::make_unique<Connection>();
   for (int i = 0; i < std::max(1, options.connections); ++i) {
-    const auto channel =
-        grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), arguments);
+    const absl::StatusOr<std::shared_ptr<grpc::Channel>> made = MakeChannel(options);
+    if (!made.ok()) return made.status();
+    const std::shared_ptr<grpc::Channel>& channel = *made;
     connection->variations.push_back(pb::VariationService::NewStub(channel));
     if (i == 0) connection->health = grpc::health::v1::Health::NewStub(channel);
   }

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -32,8 +33,17 @@ struct Retry {
   int attempt = 0;           // number of the next one, from 2
 };
 
+// PEM text.
+struct TlsOptions {
+  std::string ca = {};  // who signs the server's certificate; empty: whom the system trusts
+  std::string certificate = {};  // the caller's own; empty: none
+  std::string key = {};          // of `certificate`
+};
+
 struct ConnectOptions {
-  std::string address = {};  // "HOST:PORT" or "unix:PATH"
+  std::string address = {};            // "HOST:PORT" or "unix:PATH"
+  std::optional<TlsOptions> tls = {};  // absent: plaintext
+  std::string token = {};              // of the caller; empty: none
   RetryPolicy retry = {};
   int max_reply_bytes = 256 << 20;  // of one message
   // Calls take them in turn. Servers limit the calls of one connection at a time (often to 100);
@@ -87,7 +97,8 @@ class StartedCall {
 class Client {
  public:
   // Returns at once; the connection is made by the first call and made again when it is lost.
-  // INVALID_ARGUMENT: no address.
+  // INVALID_ARGUMENT: no address, half a certificate, or a token that would travel in plaintext to
+  // another machine.
   static absl::StatusOr<Client> Connect(ConnectOptions);
 
   Client(Client&&) noexcept;

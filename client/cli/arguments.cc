@@ -54,6 +54,7 @@ struct Words {
   BenchWords bench;
   // By command: CLI11 gives the environment's value to the options of all commands.
   std::map<std::string, std::string> servers;
+  std::map<std::string, ConnectionArguments> connections;
 };
 
 void AddServerOption(CLI::App& command, Words& words) {
@@ -62,6 +63,7 @@ void AddServerOption(CLI::App& command, Words& words) {
                   "Where it listens, or IMAGE_VARIATIONS_SERVER (default: localhost:50051)")
       ->envname("IMAGE_VARIATIONS_SERVER")
       ->option_text("HOST:PORT");
+  AddConnectionOptions(command, words.connections[command.get_name()]);
 }
 
 void AddServerOptions(CLI::App& command, Words& words, const std::string& timeout_help) {
@@ -316,8 +318,9 @@ absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words) 
   if (raw.timeout_seconds < 0) return UsageError(program, "--timeout is negative");
   arguments.command = CommandOf(NamedCommand(program).get_name());
   Convert(raw, arguments);
-  const std::string& server = raw.servers[NamedCommand(program).get_name()];
-  if (!server.empty()) arguments.server = server;
+  const std::string command = NamedCommand(program).get_name();
+  if (!raw.servers[command].empty()) arguments.server = raw.servers[command];
+  arguments.connection = raw.connections[command];
   absl::Status status;
   if (arguments.command == Command::kVary) status = CheckVary(arguments);
   if (arguments.command == Command::kBench) status = ConvertBench(raw.bench, arguments.bench);

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/cli/bench_arguments.h"
+#include "client/cli/connection.h"
 #include "client/messages.h"
 
 namespace image_variations::client {
@@ -28,6 +29,7 @@ struct Arguments {
   Command command = Command::kPrintText;
   std::string text = {};  // of kPrintText: help or version
   std::string server = "localhost:50051";
+  ConnectionArguments connection = {};
   absl::Duration timeout = absl::InfiniteDuration();  // of each picture, or of the question
   bool json = false;
   VaryArguments vary = {};

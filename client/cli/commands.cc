@@ -1,12 +1,14 @@
 #include "client/cli/commands.h"
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/arguments.h"
 #include "client/cli/bench_command.h"
+#include "client/cli/connection.h"
 #include "client/cli/explanation.h"
 #include "client/cli/json_report.h"
 #include "client/cli/names.h"
@@ -58,7 +60,9 @@ std::string DescribeStatus(const ServerStatus& status, const std::string& server
 }
 
 absl::Status PrintInfo(const Arguments& arguments, const Terminal& terminal) {
-  ASSIGN_OR_RETURN(const Client client, Client::Connect({.address = arguments.server}));
+  ASSIGN_OR_RETURN(ConnectOptions options,
+                   MakeConnectOptions(arguments.server, arguments.connection));
+  ASSIGN_OR_RETURN(const Client client, Client::Connect(std::move(options)));
   const absl::Time deadline = terminal.now() + arguments.timeout;
   ASSIGN_OR_RETURN(const ModelDescription model, client.GetModel(deadline));
   ASSIGN_OR_RETURN(const ServerStatus status, client.GetServerStatus(deadline));
@@ -78,7 +82,9 @@ ExitCode RunInfo(const Arguments& arguments, const Terminal& terminal) {
 }
 
 absl::StatusOr<ServingStatus> AskHealth(const Arguments& arguments, const Terminal& terminal) {
-  ASSIGN_OR_RETURN(const Client client, Client::Connect({.address = arguments.server}));
+  ASSIGN_OR_RETURN(ConnectOptions options,
+                   MakeConnectOptions(arguments.server, arguments.connection));
+  ASSIGN_OR_RETURN(const Client client, Client::Connect(std::move(options)));
   return client.CheckHealth(arguments.health_service, terminal.now() + arguments.timeout);
 }
 

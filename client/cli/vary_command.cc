@@ -28,10 +28,13 @@ namespace {
 
 constexpr int kMaxSheetRows = 100;  // the sheet is drawn in memory
 
-ConnectOptions MakeConnectOptions(const Arguments& arguments, const Terminal& terminal) {
-  ConnectOptions options{.address = arguments.server, .now = terminal.now, .sleep = terminal.sleep};
+absl::StatusOr<Client> Connect(const Arguments& arguments, const Terminal& terminal) {
+  ASSIGN_OR_RETURN(ConnectOptions options,
+                   MakeConnectOptions(arguments.server, arguments.connection));
+  options.now = terminal.now;
+  options.sleep = terminal.sleep;
   options.retry.max_attempts = arguments.vary.retries + 1;
-  return options;
+  return Client::Connect(std::move(options));
 }
 
 ProgressStyle ChooseStyle(const Arguments& arguments, const Terminal& terminal) {
@@ -263,7 +266,7 @@ ExitCode RunVary(const Arguments& arguments, const Terminal& terminal) {
     terminal.err << "image-variations: " << std::string(status.message()) << std::endl;
     return absl::IsInvalidArgument(status) ? kExitUsage : kExitFailed;
   }
-  auto client = Client::Connect(MakeConnectOptions(arguments, terminal));
+  auto client = Connect(arguments, terminal);
   if (!client.ok()) {
     terminal.err << "image-variations: " << std::string(client.status().message()) << std::endl;
     return kExitUsage;
