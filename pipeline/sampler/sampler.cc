@@ -78,11 +78,11 @@ constexpr Sampler kSamplers[] = {
     {.info = {"lcm"},
      .diffusers_class = "LCMScheduler",
      .make_plan = MakeLcmPlan,
-     .spacing = TimestepSpacing::kLeading,
-     .set_alpha_to_one = true,
      .beta_start = 0.00085,
      .beta_end = 0.012,
-     .beta_schedule = BetaSchedule::kScaledLinear},
+     .beta_schedule = BetaSchedule::kScaledLinear,
+     .spacing = TimestepSpacing::kLeading,
+     .set_alpha_to_one = true},
 };
 
 absl::StatusOr<const Sampler*> FindSampler(absl::string_view name) {

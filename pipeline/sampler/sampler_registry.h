@@ -18,12 +18,12 @@ struct Sampler {
   absl::StatusOr<SamplerPlan> (*make_plan)(const PlanInput&);
 
   // The defaults of the class.
-  TimestepSpacing spacing = TimestepSpacing::kLinspace;
-  bool set_alpha_to_one = false;
-  bool clip_sample = false;
   double beta_start = 0.0001;
   double beta_end = 0.02;
   BetaSchedule beta_schedule = BetaSchedule::kLinear;
+  TimestepSpacing spacing = TimestepSpacing::kLinspace;
+  bool set_alpha_to_one = false;
+  bool clip_sample = false;
 
   // What the name or the class says of these; absent: the config does.
   std::optional<bool> use_karras_sigmas;
