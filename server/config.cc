@@ -34,6 +34,26 @@ std::vector<Flag> Flags(ServerConfig* c) {
        "cache (required)"},
       {"listen", Text(&c->listener.address, "HOST:PORT"),
        "where to serve gRPC; port 0: a free one"},
+      {"tls-cert", Text(&c->listener.tls.certificate, "FILE"),
+       "certificate chain of the gRPC port, PEM; read again when it changes"},
+      {"tls-key", Text(&c->listener.tls.key, "FILE"), "its private key, PEM without passphrase"},
+      {"client-ca", Text(&c->listener.tls.client_ca, "FILE"),
+       "who signs callers' certificates, PEM; given: callers need one"},
+      {"client-names", List(&c->authentication.client_names, "NAME,..."),
+       "which names in a client certificate may call; empty: any"},
+      {"token-file", Text(&c->authentication.token_file, "FILE"),
+       "bearer tokens, by name and SHA-256; read again when it changes"},
+      {"jwt-keys", Text(&c->authentication.jwt_keys, "FILE"),
+       "public keys that sign JSON web tokens, PEM; read again when it changes"},
+      {"jwt-issuer", Text(&c->authentication.jwt_issuer, "TEXT"), "iss of JSON web tokens"},
+      {"jwt-audience", Text(&c->authentication.jwt_audience, "TEXT"), "aud of JSON web tokens"},
+      {"jwt-scope", Text(&c->authentication.jwt_scope, "WORD"),
+       "what scope must have for variations to be made; empty: nothing"},
+      {"plaintext",
+       Choice<bool>(&c->listener.plaintext_anywhere, {{"loopback", false}, {"anywhere", true}}),
+       "where to serve without TLS when there is no --tls-cert"},
+      {"health-listen", Text(&c->health_listen, "HOST:PORT"),
+       "where to serve gRPC health checks alone, in plaintext, for probes; empty: nowhere"},
       {"metrics-listen", Text(&c->metrics_listen, "HOST:PORT"),
        "where to serve Prometheus metrics; empty: nowhere"},
       {"device", Device(&c->device), "what computes; auto: the first GPU, else the CPU"},
@@ -89,6 +109,24 @@ std::vector<Flag> Flags(ServerConfig* c) {
        "largest gRPC metadata of a call"},
       {"max-concurrent-streams", Number(&c->listener.max_concurrent_streams, 1, 1'000'000),
        "calls of one connection at a time"},
+      {"caller-max-requests", Number(&c->caller_limits.max_requests, 0, 1'000'000),
+       "requests of one caller at a time; 0: no limit"},
+      {"caller-max-unet-rows",
+       Number(&c->caller_limits.max_unet_rows, int64_t{0}, int64_t{1} << 40),
+       "work of one caller at a time, in rows of UNet calls; 0: no limit"},
+      {"max-connections", Number(&c->listener.max_connections, 1, 1 << 20),
+       "connections at a time; one more is closed at once"},
+      {"max-transport-memory", Bytes(&c->listener.max_transport_bytes, int64_t{16} << 20),
+       "memory for what connections have sent and not had read, or not taken yet"},
+      {"handshake-timeout", Time(&c->listener.handshake_timeout),
+       "how long a new connection has until it speaks HTTP/2"},
+      {"max-connection-idle", Time(&c->listener.max_connection_idle),
+       "how long a connection may be without a call; 0: for ever"},
+      {"max-connection-age", Time(&c->listener.max_connection_age),
+       "how long a connection takes new calls; 0: for ever"},
+      {"keepalive-interval", Time(&c->listener.keepalive_interval),
+       "how often a silent peer is asked whether it is there"},
+      {"keepalive-timeout", Time(&c->listener.keepalive_timeout), "how long it has to answer"},
       {"drain-delay", Time(&c->drain.delay),
        "after SIGTERM: how long to take new requests, already unhealthy, until routes have moved"},
       {"drain-timeout", Time(&c->drain.timeout),
@@ -195,7 +233,35 @@ absl::Status Parse(const std::vector<Flag>& flags, int argc, const char* const* 
   return absl::InvalidArgumentError(error);
 }
 
+absl::Status CheckTls(const TlsFiles& tls) {
+  if (tls.certificate.empty() != tls.key.empty()) {
+    return absl::InvalidArgumentError("--tls-cert and --tls-key belong together");
+  }
+  if (tls.certificate.empty() && !tls.client_ca.empty()) {
+    return absl::InvalidArgumentError("--client-ca needs --tls-cert and --tls-key");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckAuthentication(const ServerConfig& config) {
+  const AuthenticatorOptions& options = config.authentication;
+  const bool has_keys = !options.jwt_keys.empty();
+  if (has_keys != !options.jwt_issuer.empty() || has_keys != !options.jwt_audience.empty()) {
+    return absl::InvalidArgumentError(
+        "--jwt-keys, --jwt-issuer and --jwt-audience belong together");
+  }
+  if (!options.jwt_scope.empty() && !has_keys) {
+    return absl::InvalidArgumentError("--jwt-scope needs --jwt-keys");
+  }
+  if (!options.client_names.empty() && config.listener.tls.client_ca.empty()) {
+    return absl::InvalidArgumentError("--client-names needs --client-ca");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckTogether(const ServerConfig& config) {
+  RETURN_IF_ERROR(CheckAuthentication(config));
+  RETURN_IF_ERROR(CheckTls(config.listener.tls));
   const RequestLimits& limits = config.limits;
   if (config.model.empty()) {
     return absl::InvalidArgumentError(
@@ -266,6 +332,7 @@ absl::StatusOr<Command> ReadCommand(int argc, const char* const* argv, Environme
   if (command.print) return command;
 
   config.hub_cache = HubCacheFolder(environment);
+  if (const char* socket = environment("NOTIFY_SOCKET")) config.notify_socket = socket;
   config.admission.max_samples = config.engine.batcher.max_waiting_samples;
   config.admission.interactive_target = config.engine.batcher.interactive_target;
   config.admission.batch_target = config.engine.batcher.batch_target;

@@ -11,6 +11,8 @@
 #include "pipeline/base/log.h"
 #include "pipeline/engine/engine.h"
 #include "server/admission.h"
+#include "server/authenticator.h"
+#include "server/caller_limits.h"
 #include "server/lifecycle.h"
 #include "server/listener.h"
 #include "server/request_ledger.h"
@@ -24,10 +26,13 @@ struct ServerConfig {
   std::string device = "auto";
   std::string dtype = "auto";
   int threads = 0;
-  // Loopback: what is plaintext and asks for no credentials is not put on a network by default.
   // 50051 is gRPC's customary port, 9464 that of Prometheus exporters.
   ListenerOptions listener{.address = "127.0.0.1:50051"};
+  AuthenticatorOptions authentication;
+  CallerLimitOptions caller_limits;
   std::string metrics_listen = "127.0.0.1:9464";  // empty: no metrics port
+  std::string health_listen;                      // empty: no health port
+  std::string notify_socket;                      // systemd's; empty: none
   EngineOptions engine;
   RequestLimits limits;
   AdmissionOptions admission;

@@ -4,6 +4,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 
@@ -60,6 +62,13 @@ ConfigValue AnyBytes(T* target, T min) {
 ConfigValue Text(std::string* target, std::string type) {
   return {std::move(type), *target, [target](const std::string& text) {
             *target = text;
+            return std::string();
+          }};
+}
+
+ConfigValue List(std::vector<std::string>* target, std::string type) {
+  return {std::move(type), absl::StrJoin(*target, ","), [target](const std::string& text) {
+            *target = absl::StrSplit(text, ',', absl::SkipEmpty());
             return std::string();
           }};
 }

@@ -23,6 +23,8 @@ struct ConfigValue {
 
 // `target` has the default, and outlives the value.
 ConfigValue Text(std::string* target, std::string type);
+// Words with commas between them.
+ConfigValue List(std::vector<std::string>* target, std::string type);
 // cpu, cuda:N or auto.
 ConfigValue Device(std::string* target);
 ConfigValue Number(int* target, int min, int max);

@@ -23,6 +23,12 @@ bool StopsTheCall(const absl::Status& status) {
          absl::IsUnavailable(status) || absl::IsResourceExhausted(status);
 }
 
+int64_t UnetRowsOf(const ValidRequest& request) {
+  const int rows_per_step = request.guidance_scale > 1 ? 2 : 1;
+  return int64_t{request.sample_count} * static_cast<int64_t>(request.plan->steps.size()) *
+         rows_per_step;
+}
+
 // The engine's reason to stop a request, as the API tells it.
 absl::Status DescribeStop(const absl::Status& why, int steps_done, int steps_total) {
   if (absl::IsDeadlineExceeded(why)) return MakeDeadlinePassedError(steps_done, steps_total);
@@ -53,12 +59,13 @@ absl::Status WhyCancelled(absl::Time now, absl::Time deadline) {
 }
 
 GenerateCall::GenerateCall(const CallContext& context, JobId id, const std::string& image,
-                           absl::Time deadline, GenerateReply& reply)
+                           absl::Time deadline, GenerateReply& reply, std::string caller)
     : context_(context),
       id_(id),
       image_(image),
       deadline_(deadline),
       reply_(reply),
+      caller_(std::move(caller)),
       begin_(context.clock.Now()) {
   context_.metrics.OnRequestStarted();
 }
@@ -95,6 +102,7 @@ void GenerateCall::Cancel() {
 absl::Status GenerateCall::Admit(absl::StatusOr<ValidRequest> request) {
   RETURN_IF_ERROR(request.status());
   request_ = *std::move(request);
+  ASSIGN_OR_RETURN(caller_ticket_, context_.caller_limits.Enter(caller_, UnetRowsOf(request_)));
   const RequestCost cost = CostOf(request_, static_cast<int64_t>(image_.size()),
                                   context_.engine.status().step_cost, context_.max_rows);
   ASSIGN_OR_RETURN(ticket_, context_.gate.Enter(cost, request_.priority, deadline_, begin_));
@@ -200,7 +208,7 @@ void GenerateCall::Encode(int index, const SampleResult& result) {
   variation.set_image(*std::move(bytes));
   variation.set_width(result.image.image().width);
   variation.set_height(result.image.image().height);
-  if (result.similarity) variation.set_similarity(*result.similarity);
+  variation.set_similarity(result.similarity);
   reply_.OnVariation(std::move(variation));
   absl::MutexLock lock(&mutex_);
   encode_time_ += time;

@@ -16,6 +16,7 @@
 #include "pipeline/engine/engine.h"
 #include "pipeline/engine/job.h"
 #include "server/admission.h"
+#include "server/caller_limits.h"
 #include "server/generate_reply.h"
 #include "server/metrics.h"
 #include "server/request_validator.h"
@@ -31,6 +32,7 @@ struct CallContext {
   Metrics& metrics;
   Engine& engine;
   const RequestValidator& validator;
+  CallerLimits& caller_limits;
   int max_rows;  // of one UNet call
 };
 
@@ -41,9 +43,10 @@ absl::Status WhyCancelled(absl::Time now, absl::Time deadline);
 // Nothing that the rpc owns is touched after OnEnd.
 class GenerateCall final : public JobListener, public std::enable_shared_from_this<GenerateCall> {
  public:
-  // `image` and `reply` live until reply.OnEnd. `id` is new to the engine.
+  // `image` and `reply` live until reply.OnEnd. `id` is new to the engine. `caller`: with whom the
+  // request shares its place in line.
   GenerateCall(const CallContext&, JobId id, const std::string& image, absl::Time deadline,
-               GenerateReply& reply);
+               GenerateReply& reply, std::string caller = {});
 
   // gRPC thread; never blocks. Takes the validator's word.
   void Start(absl::StatusOr<ValidRequest>);
@@ -73,9 +76,11 @@ class GenerateCall final : public JobListener, public std::enable_shared_from_th
   const std::string& image_;
   const absl::Time deadline_;
   GenerateReply& reply_;
+  const std::string caller_;
   const absl::Time begin_;
-  ValidRequest request_;    // constant once admitted
-  AdmissionTicket ticket_;  // from admission on
+  ValidRequest request_;        // constant once admitted
+  CallerTicket caller_ticket_;  // these two from admission on
+  AdmissionTicket ticket_;
   absl::Duration decode_time_;
   JobMetrics job_metrics_;           // written before the last EndPart
   std::atomic<int> steps_done_ = 0;  // over all samples

@@ -27,12 +27,25 @@ sigset_t StopSignalSet() {
 
 }  // namespace
 
-void Lifecycle::AttachHealth(grpc::HealthCheckServiceInterface& health) {
+void Lifecycle::AttachHealth(grpc::HealthCheckServiceInterface& health, HealthView view) {
   {
     absl::MutexLock lock(&mutex_);
-    health_ = &health;
+    healths_.push_back({&health, view});
   }
-  SetHealth(false);
+  ShowHealth();
+}
+
+void Lifecycle::DetachHealth() {
+  absl::MutexLock lock(&mutex_);
+  healths_.clear();
+}
+
+void Lifecycle::SetReachable(bool is_reachable) {
+  {
+    absl::MutexLock lock(&mutex_);
+    is_reachable_ = is_reachable;
+  }
+  ShowHealth();
 }
 
 void Lifecycle::Serve() {
@@ -42,14 +55,16 @@ void Lifecycle::Serve() {
     state_ = ServerState::kServing;
   }
   gate_.Open();
-  SetHealth(true);
+  ShowHealth();
   Log(Severity::kInfo, "serving");
 }
 
 void Lifecycle::RequestStop() {
-  SetHealth(false);
-  absl::MutexLock lock(&mutex_);
-  stop_requested_ = true;
+  {
+    absl::MutexLock lock(&mutex_);
+    stop_requested_ = true;
+  }
+  ShowHealth();
 }
 
 absl::Status Lifecycle::WaitForStop() {
@@ -61,7 +76,7 @@ absl::Status Lifecycle::WaitForStop() {
 }
 
 bool Lifecycle::Drain(const DrainOptions& options) {
-  SetHealth(false);
+  RequestStop();
   Log(Severity::kInfo, "draining", {{"requests", gate_.requests()}});
   absl::SleepFor(options.delay);
   if (state() != ServerState::kFailed) {
@@ -84,23 +99,28 @@ ServerState Lifecycle::state() const {
 void Lifecycle::OnDeviceLost(const absl::Status& why) {
   gate_.Close(MakeError(absl::StatusCode::kUnavailable, reason::kDeviceFailed,
                         absl::StrCat("the device is lost: ", why.message())));
-  SetHealth(false);
+  {
+    absl::MutexLock lock(&mutex_);
+    state_ = ServerState::kFailed;
+  }
+  ShowHealth();
   Log(Severity::kError, "device lost", {{"why", why.message()}});
   observer_.OnDeviceLost(why);
   absl::MutexLock lock(&mutex_);
-  state_ = ServerState::kFailed;
   device_ = why;
 }
 
-void Lifecycle::SetHealth(bool serving) {
-  grpc::HealthCheckServiceInterface* health = nullptr;
-  {
-    absl::MutexLock lock(&mutex_);
-    health = health_;
+// Under the lock from end to end: of two changes the later one is told last. gRPC's health service
+// only queues what its watchers hear.
+void Lifecycle::ShowHealth() {
+  absl::MutexLock lock(&mutex_);
+  const bool takes_requests = state_ == ServerState::kServing && !stop_requested_;
+  for (const AttachedHealth& health : healths_) {
+    const bool serving = takes_requests && (health.view == HealthView::kState || is_reachable_);
+    health.service->SetServingStatus("", serving);
+    health.service->SetServingStatus(imagevariations::v1::VariationService::service_full_name(),
+                                     serving);
   }
-  if (health == nullptr) return;
-  health->SetServingStatus("", serving);
-  health->SetServingStatus(imagevariations::v1::VariationService::service_full_name(), serving);
 }
 
 StopSignals::StopSignals(std::function<void()> on_stop) {

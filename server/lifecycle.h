@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <thread>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -24,14 +25,24 @@ struct DrainOptions {
   absl::Duration timeout = absl::Minutes(5);  // for running requests
 };
 
+// What a health service tells.
+enum class HealthView {
+  kState,      // serving: requests are taken
+  kReadiness,  // and strangers reach the port where they come in
+};
+
 // Keeps health, gate and state together. Watches the engine for the loss of its device and passes
 // on to `observer` what it hears. Thread-safe.
 class Lifecycle final : public EngineObserver {
  public:
   Lifecycle(AdmissionGate& gate, EngineObserver& observer) : gate_(gate), observer_(observer) {}
 
-  // The health service to keep; NOT_SERVING from now on. It must outlive the last state change.
-  void AttachHealth(grpc::HealthCheckServiceInterface& health) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A health service to keep; NOT_SERVING from now on. It must live until DetachHealth.
+  void AttachHealth(grpc::HealthCheckServiceInterface& health, HealthView = HealthView::kState)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void DetachHealth() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether strangers can reach the server; true until told.
+  void SetReachable(bool) ABSL_LOCKS_EXCLUDED(mutex_);
   // The engine is warm: opens the gate.
   void Serve() ABSL_LOCKS_EXCLUDED(mutex_);
   // Asks for the end; returns at once.
@@ -49,12 +60,18 @@ class Lifecycle final : public EngineObserver {
   void OnDeviceLost(const absl::Status& why) override ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  void SetHealth(bool serving) ABSL_LOCKS_EXCLUDED(mutex_);
+  struct AttachedHealth {
+    grpc::HealthCheckServiceInterface* service;
+    HealthView view;
+  };
+
+  void ShowHealth() ABSL_LOCKS_EXCLUDED(mutex_);
 
   AdmissionGate& gate_;
   EngineObserver& observer_;
   mutable absl::Mutex mutex_;
-  grpc::HealthCheckServiceInterface* health_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  std::vector<AttachedHealth> healths_ ABSL_GUARDED_BY(mutex_);
+  bool is_reachable_ ABSL_GUARDED_BY(mutex_) = true;
   ServerState state_ ABSL_GUARDED_BY(mutex_) = ServerState::kStarting;
   bool stop_requested_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status device_ ABSL_GUARDED_BY(mutex_);

@@ -1,107 +1,118 @@
 #include "server/listener.h"
 
-#include <netdb.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <cstring>
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
-#include "grpcpp/security/server_credentials.h"
-#include "grpcpp/server_builder.h"
+#include "grpcpp/resource_quota.h"
+#include "pipeline/base/log.h"
 #include "pipeline/base/status_macros.h"
 
 namespace image_variations {
 namespace {
 
-struct HostPort {
-  std::string host;  // without the brackets of IPv6
-  std::string port;
-};
+// A call that was running when its connection came of age.
+constexpr absl::Duration kAgeGrace = absl::Hours(1);
+// Peers that ask more often than this without a call are told to stop; gRPC's own five minutes
+// surprise those who keep connections open through routers.
+constexpr absl::Duration kMinPingInterval = absl::Seconds(10);
 
-absl::StatusOr<HostPort> Split(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos || colon == 0 || colon + 1 == address.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", address, "\" is no HOST:PORT, such as 127.0.0.1:50051"));
-  }
-  std::string host = address.substr(0, colon);
-  if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  return HostPort{std::move(host), address.substr(colon + 1)};
+int Milliseconds(absl::Duration time) {
+  return static_cast<int>(
+      std::min<int64_t>(absl::ToInt64Milliseconds(time), std::numeric_limits<int>::max()));
 }
 
-absl::Status TryBind(const addrinfo& info) {
-  const int fd = socket(info.ai_family, info.ai_socktype, info.ai_protocol);
-  if (fd < 0) return absl::UnavailableError(std::strerror(errno));
-  const int on = 1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  absl::Status status;
-  if (bind(fd, info.ai_addr, info.ai_addrlen) != 0 || listen(fd, 1) != 0) {
-    status = absl::UnavailableError(std::strerror(errno));
-  }
-  close(fd);
-  return status;
+int MillisecondsOrNever(absl::Duration time) {
+  return time == absl::ZeroDuration() ? std::numeric_limits<int>::max() : Milliseconds(time);
+}
+
+void SetLimits(const ListenerOptions& options, grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
+  builder.SetResourceQuota(
+      grpc::ResourceQuota().Resize(static_cast<size_t>(options.max_transport_bytes)));
+  const std::pair<const char*, int> arguments[] = {
+      {GRPC_ARG_MAX_METADATA_SIZE, options.max_metadata_bytes},
+      {GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams},
+      {GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, Milliseconds(options.handshake_timeout)},
+      {GRPC_ARG_MAX_CONNECTION_IDLE_MS, MillisecondsOrNever(options.max_connection_idle)},
+      {GRPC_ARG_MAX_CONNECTION_AGE_MS, MillisecondsOrNever(options.max_connection_age)},
+      {GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, Milliseconds(kAgeGrace)},
+      {GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(options.keepalive_interval)},
+      {GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Milliseconds(options.keepalive_timeout)},
+      {GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1},
+      {GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, Milliseconds(kMinPingInterval)},
+  };
+  for (const auto& [name, value] : arguments) builder.AddChannelArgument(name, value);
 }
 
 }  // namespace
 
-std::string WithPort(const std::string& address, int port) {
-  return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
+absl::StatusOr<Endpoint> OpenEndpoint(const ListenerOptions& options) {
+  Endpoint endpoint;
+  ASSIGN_OR_RETURN(endpoint.socket, ListenSocket::Open(options.address));
+  if (!options.tls.certificate.empty()) {
+    ASSIGN_OR_RETURN(endpoint.credentials, MakeTlsCredentials(options.tls));
+    return endpoint;
+  }
+  if (!endpoint.socket.is_loopback && !options.is_public) {
+    if (!options.plaintext_anywhere) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          options.address,
+          " can be reached from other machines, and there is no TLS: give --tls-cert and "
+          "--tls-key, or say --plaintext anywhere"));
+    }
+    Log(Severity::kWarning,
+        "PLAINTEXT: pictures and tokens can be read and changed on their way by anybody between",
+        {{"address", endpoint.socket.address}});
+  }
+  endpoint.credentials = grpc::InsecureServerCredentials();
+  return endpoint;
 }
 
-absl::StatusOr<std::string> ResolveListenAddress(const std::string& address) {
-  ASSIGN_OR_RETURN(const HostPort place, Split(address));
-  addrinfo hints{};
-  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (const int error = getaddrinfo(place.host.c_str(), place.port.c_str(), &hints, &found);
-      error != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(address, ": ", gai_strerror(error)));
-  }
-  const absl::Status bound = TryBind(*found);
-  char host[NI_MAXHOST] = "";
-  getnameinfo(found->ai_addr, found->ai_addrlen, host, sizeof host, nullptr, 0, NI_NUMERICHOST);
-  const bool is_ipv6 = found->ai_family == AF_INET6;
-  freeaddrinfo(found);
-  if (!bound.ok()) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", address, ": ", bound.message()));
-  }
-  return absl::StrCat(is_ipv6 ? "[" : "", host, is_ipv6 ? "]:" : ":", place.port);
-}
-
-absl::StatusOr<std::unique_ptr<Listener>> Listener::Start(const ListenerOptions& options,
-                                                          grpc::Service& service) {
-  RETURN_IF_ERROR(ResolveListenAddress(options.address).status());
+absl::StatusOr<std::unique_ptr<Listener>> Listener::Start(
+    Endpoint endpoint, const ListenerOptions& options, const std::vector<grpc::Service*>& services,
+    std::function<void()> on_refused) {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  std::unique_ptr<Listener> listener(
+      new Listener(std::move(endpoint.socket), std::move(on_refused)));
   grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a taken port is an error
-  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
-  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, options.max_metadata_bytes);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams);
-  builder.RegisterService(&service);
-  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (server == nullptr || port == 0) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", options.address));
+  listener->entrance_ = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      std::move(endpoint.credentials));
+  SetLimits(options, builder);
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  listener->server_ = builder.BuildAndStart();
+  if (listener->server_ == nullptr) {
+    return absl::UnavailableError(absl::StrCat("cannot serve gRPC on ", options.address));
   }
-  return std::unique_ptr<Listener>(
-      new Listener(std::move(server), WithPort(options.address, port)));
+  ConnectionOwner& owner = *listener;
+  listener->acceptor_ =
+      std::make_unique<ConnectionAcceptor>(listener->socket_, options.max_connections, owner);
+  return listener;
 }
 
-Listener::~Listener() { Shutdown(absl::ZeroDuration()); }
+Listener::~Listener() {
+  if (server_ != nullptr) Shutdown(absl::ZeroDuration());
+}
 
 void Listener::Shutdown(absl::Duration grace) {
+  acceptor_.reset();
+  socket_.fd.Close();
   server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoNanoseconds(grace));
   server_->Wait();
+}
+
+// gRPC closes the descriptor from here on, also when it refuses it.
+void Listener::Take(FileDescriptor connection) {
+  grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
+  parameters.listener_fd = socket_.fd.get();
+  parameters.fd = connection.Release();
+  entrance_->HandleNewConnection(&parameters);
 }
 
 }  // namespace image_variations

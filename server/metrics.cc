@@ -63,6 +63,9 @@ Metrics::Metrics()
                         "Pictures asked for, by what became of "
                         "them.")),
       model_(Gauges("image_variations_model_info", "1, with what is loaded as labels.")),
+      connections_refused_(Counters("image_variations_connections_refused_total",
+                                    "Connections closed at once because there were too many.")
+                               .Add({})),
       requests_in_flight_(Gauges("image_variations_requests_in_flight",
                                  "Requests for variations that have not ended.")
                               .Add({})),

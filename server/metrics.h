@@ -32,6 +32,9 @@ class Metrics final : public EngineObserver {
   void OnRpcHandled(absl::string_view method, absl::string_view type, const absl::Status&,
                     absl::Duration);
 
+  // A connection was closed at once because there are too many.
+  void OnConnectionRefused() { connections_refused_.Increment(); }
+
   // A request for variations came; it ended with this status, or was refused before any work.
   void OnRequestStarted() { requests_in_flight_.Increment(); }
   void OnRequestEnded(const absl::Status&, bool was_admitted);
@@ -70,6 +73,7 @@ class Metrics final : public EngineObserver {
   Family<prometheus::Histogram>& stage_seconds_;
   Family<prometheus::Counter>& samples_;
   Family<prometheus::Gauge>& model_;
+  prometheus::Counter& connections_refused_;
   prometheus::Gauge& requests_in_flight_;
   prometheus::Gauge& samples_running_;
   prometheus::Gauge& samples_waiting_;

@@ -56,6 +56,16 @@ absl::Status WithRetryDelay(absl::Status status, absl::Duration delay) {
   return status;
 }
 
+absl::Status WithQuotaFailure(absl::Status status, absl::string_view subject,
+                              absl::string_view description) {
+  google::rpc::QuotaFailure failure;
+  auto* violation = failure.add_violations();
+  violation->set_subject(std::string(subject));
+  violation->set_description(std::string(description));
+  SetDetail(failure, &status);
+  return status;
+}
+
 absl::Status MakeDeadlinePassedError(int steps_done, int steps_total) {
   return MakeError(
       absl::StatusCode::kDeadlineExceeded, reason::kDeadlinePassed,

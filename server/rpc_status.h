@@ -29,12 +29,16 @@ inline constexpr char kRequestIdReused[] = "REQUEST_ID_REUSED";
 inline constexpr char kReplyTooLarge[] = "REPLY_TOO_LARGE";
 inline constexpr char kQueueFull[] = "QUEUE_FULL";
 inline constexpr char kDeadlineUnreachable[] = "DEADLINE_UNREACHABLE";
+inline constexpr char kCallerLimit[] = "CALLER_LIMIT";
 inline constexpr char kStarting[] = "STARTING";
 inline constexpr char kDraining[] = "DRAINING";
 inline constexpr char kDeviceFailed[] = "DEVICE_FAILED";
 inline constexpr char kDeadlinePassed[] = "DEADLINE_PASSED";
 inline constexpr char kCancelled[] = "CANCELLED";
 inline constexpr char kNonFiniteOutput[] = "NON_FINITE_OUTPUT";
+inline constexpr char kTokenMissing[] = "TOKEN_MISSING";
+inline constexpr char kTokenInvalid[] = "TOKEN_INVALID";
+inline constexpr char kNotAllowed[] = "NOT_ALLOWED";
 inline constexpr char kInternal[] = "INTERNAL";
 }  // namespace reason
 
@@ -47,6 +51,10 @@ absl::Status MakeError(absl::StatusCode, absl::string_view reason, absl::string_
 
 // The same error with RetryInfo: the same call may succeed after `delay`.
 absl::Status WithRetryDelay(absl::Status, absl::Duration delay);
+
+// The same error with QuotaFailure: whose quota, and what of it is used up.
+absl::Status WithQuotaFailure(absl::Status, absl::string_view subject,
+                              absl::string_view description);
 
 // DEADLINE_EXCEEDED: the caller's time is over, with how far the work had come.
 absl::Status MakeDeadlinePassedError(int steps_done, int steps_total);

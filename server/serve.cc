@@ -3,17 +3,24 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/time/time.h"
 #include "pipeline/base/clock.h"
 #include "pipeline/base/log.h"
-#include "prometheus/exposer.h"
+#include "pipeline/base/status_macros.h"
 #include "server/admission.h"
+#include "server/authenticator.h"
+#include "server/caller_limits.h"
+#include "server/connection_acceptor.h"
 #include "server/lifecycle.h"
 #include "server/listener.h"
 #include "server/metrics.h"
+#include "server/metrics_port.h"
 #include "server/request_ledger.h"
+#include "server/self_dial.h"
+#include "server/systemd.h"
 #include "server/variations_service.h"
 #include "server/worker_pool.h"
 
@@ -23,30 +30,68 @@ namespace {
 constexpr absl::Duration kHangUpGrace = absl::Milliseconds(200);  // for open health watches
 constexpr absl::Duration kDeviceLostGrace = absl::Seconds(1);     // for answers on their way
 
+constexpr int kMaxProbes = 32;  // connections to the health port
+constexpr int kMaxProbeBytes = 4 << 10;
+
 int Fail(ExitCode code, const absl::Status& why) {
   Log(Severity::kError, "cannot serve", {{"why", why.message()}});
   return code;
 }
 
-absl::StatusOr<std::unique_ptr<prometheus::Exposer>> ServeMetrics(const std::string& address,
-                                                                  const Metrics& metrics) {
-  if (address.empty()) return nullptr;
-  absl::StatusOr<std::string> resolved = ResolveListenAddress(address);
-  if (!resolved.ok()) return resolved.status();
-  auto exposer = std::make_unique<prometheus::Exposer>(*resolved);
-  exposer->RegisterCollectable(metrics.registry());
-  return exposer;
+// Of what was wrong with the settings.
+ExitCode CodeOf(const absl::Status& why) {
+  return absl::IsInvalidArgument(why) ? kBadFlags : kCannotServe;
+}
+
+absl::StatusOr<std::optional<MetricsPort>> OpenMetricsPort(const std::string& address,
+                                                           const Metrics& metrics) {
+  if (address.empty()) return std::nullopt;
+  ASSIGN_OR_RETURN(MetricsPort port, MetricsPort::Open(address, metrics.registry()));
+  return std::optional<MetricsPort>(std::move(port));
+}
+
+// A plaintext port with nothing but health, for probes that speak no TLS and have no token. It is
+// ready when the port where requests come in answers a call from outside.
+struct HealthPort {
+  std::unique_ptr<Listener> listener;
+  std::unique_ptr<SelfDial> self_dial;
+};
+
+absl::StatusOr<HealthPort> ServeHealth(const ServerConfig& config, const std::string& main_address,
+                                       Lifecycle& lifecycle) {
+  HealthPort port;
+  if (config.health_listen.empty()) return port;
+  const ListenerOptions options{.address = config.health_listen,
+                                .is_public = true,
+                                .max_connections = kMaxProbes,
+                                .max_message_bytes = kMaxProbeBytes};
+  ASSIGN_OR_RETURN(Endpoint endpoint, OpenEndpoint(options));
+  ASSIGN_OR_RETURN(port.listener, Listener::Start(std::move(endpoint), options, {}));
+  lifecycle.AttachHealth(port.listener->health(), HealthView::kReadiness);
+  port.self_dial = std::make_unique<SelfDial>(
+      SelfDialOptions{.address = main_address,
+                      .uses_tls = !config.listener.tls.certificate.empty()},
+      [&lifecycle](bool is_reachable) { lifecycle.SetReachable(is_reachable); });
+  return port;
 }
 
 // What scripts wait for.
-void PrintAddresses(const Listener& listener, const std::string& metrics_listen,
-                    const prometheus::Exposer* exposer) {
+void PrintAddresses(const Listener& listener, const std::optional<MetricsPort>& metrics,
+                    const Listener* health) {
   std::printf("listening on %s\n", listener.address().c_str());
-  std::printf("metrics %s\n",
-              exposer == nullptr
-                  ? "off"
-                  : ("on " + WithPort(metrics_listen, exposer->GetListeningPorts()[0])).c_str());
+  std::printf("metrics %s\n", metrics ? ("on " + metrics->address()).c_str() : "off");
+  if (health != nullptr) std::printf("health on %s\n", health->address().c_str());
   std::fflush(stdout);
+}
+
+// Until nothing runs any more and nobody listens.
+void WindDown(const ServerConfig& config, Lifecycle& lifecycle, Listener& listener,
+              HealthPort& health) {
+  NotifySystemd(config.notify_socket, "STOPPING=1\nSTATUS=draining");
+  lifecycle.Drain(config.drain);
+  health.self_dial.reset();
+  listener.Shutdown(kHangUpGrace);
+  lifecycle.DetachHealth();
 }
 
 }  // namespace
@@ -63,18 +108,28 @@ int Serve(const ServerConfig& config,
     lifecycle.RequestStop();
   });
 
+  RaiseFileLimit();
+  absl::StatusOr<Endpoint> endpoint = OpenEndpoint(config.listener);
+  if (!endpoint.ok()) return Fail(CodeOf(endpoint.status()), endpoint.status());
+  const auto authenticator = Authenticator::Make(config.authentication, clock);
+  if (!authenticator.ok()) return Fail(CodeOf(authenticator.status()), authenticator.status());
   absl::StatusOr<ModelRunnerFactory> model = open_model();
   if (!model.ok()) return Fail(kCannotServe, model.status());
-  const auto exposer = ServeMetrics(config.metrics_listen, metrics);
-  if (!exposer.ok()) return Fail(kCannotServe, exposer.status());
+  const auto metrics_port = OpenMetricsPort(config.metrics_listen, metrics);
+  if (!metrics_port.ok()) return Fail(CodeOf(metrics_port.status()), metrics_port.status());
   WorkerPool codecs(config.codec_threads);
   EngineThread engine_thread(config.engine, *std::move(model), clock, lifecycle);
   RequestLedger ledger(config.ledger, clock);
-  VariationsService service(config.limits, config.engine, clock, lifecycle, gate, ledger, codecs,
-                            metrics);
-  const auto listener = Listener::Start(config.listener, service);
+  CallerLimits caller_limits(config.caller_limits);
+  VariationsService service(config.limits, config.engine, clock, lifecycle, **authenticator,
+                            caller_limits, gate, ledger, codecs, metrics);
+  const auto listener = Listener::Start(*std::move(endpoint), config.listener, {&service},
+                                        [&metrics] { metrics.OnConnectionRefused(); });
   if (!listener.ok()) return Fail(kCannotServe, listener.status());
   lifecycle.AttachHealth((*listener)->health());
+  absl::StatusOr<HealthPort> health =
+      ServeHealth(config, (*listener)->numeric_address(), lifecycle);
+  if (!health.ok()) return Fail(CodeOf(health.status()), health.status());
 
   const absl::StatusOr<Engine*> engine = engine_thread.WaitUntilWarm();
   if (!engine.ok()) {
@@ -82,14 +137,14 @@ int Serve(const ServerConfig& config,
   }
   service.Serve(**engine);
   lifecycle.Serve();
-  PrintAddresses(**listener, config.metrics_listen, exposer->get());
+  PrintAddresses(**listener, *metrics_port, health->listener.get());
+  NotifySystemd(config.notify_socket, "READY=1\nSTATUS=serving");
 
   if (!lifecycle.WaitForStop().ok()) {
     (*listener)->Shutdown(kDeviceLostGrace);
     std::_Exit(kCannotServe);  // a broken device may hang whoever tidies up after it
   }
-  lifecycle.Drain(config.drain);
-  (*listener)->Shutdown(kHangUpGrace);
+  WindDown(config, lifecycle, **listener, *health);
   return kClean;
 }
 

@@ -49,12 +49,15 @@ v1::GetServerStatusResponse::State ToProto(ServerState state) {
 
 VariationsService::VariationsService(RequestLimits limits, EngineOptions engine_options,
                                      const Clock& clock, const Lifecycle& lifecycle,
+                                     Authenticator& authenticator, CallerLimits& caller_limits,
                                      AdmissionGate& gate, RequestLedger& ledger, WorkerPool& codecs,
                                      Metrics& metrics)
     : limits_(std::move(limits)),
       engine_options_(std::move(engine_options)),
       clock_(clock),
       lifecycle_(lifecycle),
+      authenticator_(authenticator),
+      caller_limits_(caller_limits),
       gate_(gate),
       ledger_(ledger),
       codecs_(codecs),
@@ -70,18 +73,28 @@ void VariationsService::Serve(Engine& engine) {
       .metrics = metrics_,
       .engine = engine,
       .validator = *validator_,
+      .caller_limits = caller_limits_,
       .max_rows = engine_options_.batcher.max_rows,
   });
   serving_ = calls_.get();
 }
 
+// Before anything of the request is looked at.
+absl::StatusOr<Caller> VariationsService::Identify(const grpc::CallbackServerContext& context,
+                                                   Right needed) {
+  absl::StatusOr<Caller> caller = authenticator_.Identify(PresentedBy(context), needed);
+  if (!caller.ok() && needed == Right::kGenerate) metrics_.OnRequestRefused(caller.status());
+  return caller;
+}
+
 template <typename Reactor>
-void VariationsService::Begin(const CallContext& calls, const grpc::CallbackServerContext& context,
+void VariationsService::Begin(const CallContext& calls, const Caller& caller,
+                              const grpc::CallbackServerContext& context,
                               const v1::GenerateVariationsRequest& request,
                               absl::StatusOr<ValidRequest> valid, Reactor& reactor) {
   const absl::Time deadline = DeadlineOf(context);
   if (!valid.ok() || valid->validate_only || request.request_id().empty()) {
-    const auto call = NewCall(calls, request.image(), deadline, reactor);
+    const auto call = NewCall(calls, request.image(), deadline, reactor, caller);
     reactor.WhenCancelled([call] { call->Cancel(); });
     call->Start(std::move(valid));
     return;
@@ -100,16 +113,17 @@ void VariationsService::Begin(const CallContext& calls, const grpc::CallbackServ
     metrics_.OnRequestRepeated();
     return;
   }
-  const auto call = NewCall(calls, work->image(), deadline, *work);
+  const auto call = NewCall(calls, work->image(), deadline, *work, caller);
   work->BeginWith([call] { call->Cancel(); });
   call->Start(std::move(valid));
 }
 
 std::shared_ptr<GenerateCall> VariationsService::NewCall(const CallContext& calls,
                                                          const std::string& image,
-                                                         absl::Time deadline,
-                                                         GenerateReply& reply) {
-  return std::make_shared<GenerateCall>(calls, JobId{++last_job_}, image, deadline, reply);
+                                                         absl::Time deadline, GenerateReply& reply,
+                                                         const Caller& caller) {
+  return std::make_shared<GenerateCall>(calls, JobId{++last_job_}, image, deadline, reply,
+                                        caller.name);
 }
 
 grpc::ServerUnaryReactor* VariationsService::GenerateVariations(
@@ -117,8 +131,11 @@ grpc::ServerUnaryReactor* VariationsService::GenerateVariations(
     v1::GenerateVariationsResponse* response) {
   auto* reactor =
       new UnaryReactor(RpcRecord(metrics_, clock_, "GenerateVariations", kUnary), *response);
-  if (const CallContext* serving = serving_) {
-    Begin(*serving, *context, *request, ValidateForOneReply(serving->validator, *request),
+  const absl::StatusOr<Caller> caller = Identify(*context, Right::kGenerate);
+  if (!caller.ok()) {
+    reactor->OnEnd(caller.status());
+  } else if (const CallContext* serving = serving_) {
+    Begin(*serving, *caller, *context, *request, ValidateForOneReply(serving->validator, *request),
           *reactor);
   } else {
     reactor->OnEnd(gate_.closed());
@@ -130,8 +147,11 @@ grpc::ServerWriteReactor<v1::StreamVariationsResponse>* VariationsService::Strea
     grpc::CallbackServerContext* context, const v1::StreamVariationsRequest* request) {
   auto* reactor = new StreamReactor(RpcRecord(metrics_, clock_, "StreamVariations", kServerStream),
                                     request->progress());
-  if (const CallContext* serving = serving_) {
-    Begin(*serving, *context, request->generation(), serving->validator.Validate(*request),
+  const absl::StatusOr<Caller> caller = Identify(*context, Right::kGenerate);
+  if (!caller.ok()) {
+    reactor->OnEnd(caller.status());
+  } else if (const CallContext* serving = serving_) {
+    Begin(*serving, *caller, *context, request->generation(), serving->validator.Validate(*request),
           *reactor);
   } else {
     reactor->OnEnd(gate_.closed());
@@ -144,6 +164,10 @@ grpc::ServerUnaryReactor* VariationsService::GetModel(grpc::CallbackServerContex
                                                       v1::GetModelResponse* response) {
   RpcRecord record(metrics_, clock_, "GetModel", kUnary);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (const absl::Status known = Identify(*context, Right::kInspect).status(); !known.ok()) {
+    reactor->Finish(record.End(known));
+    return reactor;
+  }
   const CallContext* serving = serving_;
   if (serving == nullptr) {
     reactor->Finish(record.End(gate_.closed()));
@@ -174,6 +198,10 @@ grpc::ServerUnaryReactor* VariationsService::GetServerStatus(
     v1::GetServerStatusResponse* response) {
   RpcRecord record(metrics_, clock_, "GetServerStatus", kUnary);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (const absl::Status known = Identify(*context, Right::kInspect).status(); !known.ok()) {
+    reactor->Finish(record.End(known));
+    return reactor;
+  }
   response->set_state(ToProto(lifecycle_.state()));
   if (const CallContext* serving = serving_) {
     const EngineStatus engine = serving->engine.status();

@@ -8,6 +8,8 @@
 #include "pipeline/base/clock.h"
 #include "pipeline/engine/engine.h"
 #include "server/admission.h"
+#include "server/authenticator.h"
+#include "server/caller_limits.h"
 #include "server/generate_call.h"
 #include "server/lifecycle.h"
 #include "server/metrics.h"
@@ -20,8 +22,8 @@ namespace image_variations {
 // Thread-safe. What it is made of must outlive it, and it the gRPC server.
 class VariationsService final : public imagevariations::v1::VariationService::CallbackService {
  public:
-  VariationsService(RequestLimits, EngineOptions, const Clock&, const Lifecycle&, AdmissionGate&,
-                    RequestLedger&, WorkerPool& codecs, Metrics&);
+  VariationsService(RequestLimits, EngineOptions, const Clock&, const Lifecycle&, Authenticator&,
+                    CallerLimits&, AdmissionGate&, RequestLedger&, WorkerPool& codecs, Metrics&);
 
   // From now on requests reach the engine; until then they are refused as the gate says. Once.
   void Serve(Engine&);
@@ -39,19 +41,22 @@ class VariationsService final : public imagevariations::v1::VariationService::Ca
                                             imagevariations::v1::GetServerStatusResponse*) override;
 
  private:
+  absl::StatusOr<Caller> Identify(const grpc::CallbackServerContext&, Right needed);
   // Starts the request's work, or joins that of an earlier call with its request_id.
   template <typename Reactor>
-  void Begin(const CallContext&, const grpc::CallbackServerContext&,
+  void Begin(const CallContext&, const Caller&, const grpc::CallbackServerContext&,
              const imagevariations::v1::GenerateVariationsRequest&, absl::StatusOr<ValidRequest>,
              Reactor&);
   // `image` lives until the reply's OnEnd.
   std::shared_ptr<GenerateCall> NewCall(const CallContext&, const std::string& image,
-                                        absl::Time deadline, GenerateReply&);
+                                        absl::Time deadline, GenerateReply&, const Caller&);
 
   const RequestLimits limits_;
   const EngineOptions engine_options_;
   const Clock& clock_;
   const Lifecycle& lifecycle_;
+  Authenticator& authenticator_;
+  CallerLimits& caller_limits_;
   AdmissionGate& gate_;
   RequestLedger& ledger_;
   WorkerPool& codecs_;

@@ -11,6 +11,7 @@
 namespace image_variations {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 using Variables = std::map<std::string, std::string>;
@@ -143,6 +144,20 @@ TEST(Config, FindsTheHuggingFaceCacheAsItsOwnToolsDo) {
 TEST(Config, ContradictingFlagsAreRefused) {
   EXPECT_THAT(ErrorOf({"--default-steps=60", "--max-step-count=50"}), HasSubstr("only 50"));
   EXPECT_THAT(ErrorOf({"--max-message-bytes=1MiB"}), HasSubstr("less than --max-image-bytes"));
+}
+
+TEST(Config, HalfOfTlsOrOfJsonWebTokensIsRefused) {
+  EXPECT_THAT(ErrorOf({"--tls-cert=c"}), HasSubstr("--tls-cert and --tls-key belong together"));
+  EXPECT_THAT(ErrorOf({"--client-ca=c"}), HasSubstr("--client-ca needs --tls-cert"));
+  EXPECT_THAT(ErrorOf({"--client-names=a"}), HasSubstr("--client-names needs --client-ca"));
+  EXPECT_THAT(ErrorOf({"--jwt-keys=k", "--jwt-issuer=i"}), HasSubstr("belong together"));
+  EXPECT_THAT(ErrorOf({"--jwt-scope=s"}), HasSubstr("--jwt-scope needs --jwt-keys"));
+}
+
+TEST(Config, NamesAreAListWithCommas) {
+  const ServerConfig config = ReadConfig(
+      {"--tls-cert=c", "--tls-key=k", "--client-ca=a", "--client-names=a.example,b.example"});
+  EXPECT_THAT(config.authentication.client_names, ElementsAre("a.example", "b.example"));
 }
 
 TEST(Config, HelpShowsEveryFlagWithItsDefault) {

@@ -36,6 +36,10 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", std::string(command.status().message()).c_str());
     return kBadFlags;
   }
+  if (command->print) {
+    std::fputs(command->print->c_str(), stdout);
+    return kClean;
+  }
   return Serve(command->config, [step_time] { return MakeFactory(step_time); });
 }
 

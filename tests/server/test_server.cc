@@ -25,15 +25,19 @@ ModelRunnerFactory FakeRunner(std::function<void(FakeModelRunner&)> set_up) {
 
 TestServer::TestServer(TestServerOptions options, bool serves)
     : clock_(options.clock == nullptr ? real_clock_ : *options.clock),
+      authenticator_(Authenticator::Make(options.authentication, clock_).value()),
+      caller_limits_(options.caller_limits),
       gate_(options.admission),
       lifecycle_(gate_, metrics_),
       ledger_(options.ledger, clock_),
       codecs_(2),
       engine_thread_(options.engine, FakeRunner(std::move(options.set_up_runner)), clock_,
                      lifecycle_),
-      service_(options.limits, options.engine, clock_, lifecycle_, gate_, ledger_, codecs_,
-               metrics_),
-      listener_(Listener::Start({.address = "127.0.0.1:0"}, service_).value()),
+      service_(options.limits, options.engine, clock_, lifecycle_, *authenticator_, caller_limits_,
+               gate_, ledger_, codecs_, metrics_),
+      listener_(
+          Listener::Start(OpenEndpoint(options.listener).value(), options.listener, {&service_})
+              .value()),
       channel_(grpc::CreateChannel(listener_->address(), grpc::InsecureChannelCredentials())),
       stub_(imagevariations::v1::VariationService::NewStub(channel_)) {
   lifecycle_.AttachHealth(listener_->health());

@@ -10,6 +10,8 @@
 #include "imagevariations/v1/image_variations.grpc.pb.h"
 #include "pipeline/base/clock.h"
 #include "server/admission.h"
+#include "server/authenticator.h"
+#include "server/caller_limits.h"
 #include "server/engine_thread.h"
 #include "server/lifecycle.h"
 #include "server/listener.h"
@@ -26,6 +28,9 @@ struct TestServerOptions {
   EngineOptions engine = {};
   AdmissionOptions admission = {};
   RequestLedgerOptions ledger = {};
+  ListenerOptions listener = {.address = "127.0.0.1:0"};
+  AuthenticatorOptions authentication = {};
+  CallerLimitOptions caller_limits = {};
   const Clock* clock = nullptr;                              // nullptr: the real one
   std::function<void(FakeModelRunner&)> set_up_runner = {};  // on the engine thread, before warm-up
 };
@@ -38,7 +43,8 @@ class TestServer {
   explicit TestServer(TestServerOptions options = {}, bool serves = true);
   ~TestServer();
 
-  Stub& stub() { return *stub_; }
+  const std::string& address() const { return listener_->address(); }
+  Stub& stub() { return *stub_; }  // in plaintext
   const std::shared_ptr<grpc::Channel>& channel() { return channel_; }
   AdmissionGate& gate() { return gate_; }
   Lifecycle& lifecycle() { return lifecycle_; }
@@ -52,6 +58,8 @@ class TestServer {
   const RealClock real_clock_;
   const Clock& clock_;
   Metrics metrics_;
+  const std::unique_ptr<Authenticator> authenticator_;
+  CallerLimits caller_limits_;
   AdmissionGate gate_;
   Lifecycle lifecycle_;
   RequestLedger ledger_;

@@ -1,0 +1,45 @@
+#include "server/metrics_port.h"
+
+#include <atomic>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "pipeline/base/status_macros.h"
+#include "server/listen_socket.h"
+#include "server/self_dial.h"
+
+namespace image_variations {
+
+absl::StatusOr<MetricsPort> MetricsPort::Open(
+    const std::string& address, const std::shared_ptr<prometheus::Registry>& registry) {
+  ASSIGN_OR_RETURN(ListenSocket socket, ListenSocket::Open(address));
+  socket.fd.Close();  // civetweb binds for itself, and throws or says nothing when it cannot
+  const auto host_of = [](const std::string& place) { return place.substr(0, place.rfind(':')); };
+  MetricsPort port;
+  port.exposer_ = std::make_unique<prometheus::Exposer>(
+      absl::StrCat(host_of(socket.numeric), address.substr(address.rfind(':'))));
+  port.exposer_->RegisterCollectable(registry);
+  const int number = port.exposer_->GetListeningPorts()[0];
+  port.address_ = absl::StrCat(host_of(address), ":", number);
+  port.numeric_ = absl::StrCat(host_of(socket.numeric), ":", number);
+  return port;
+}
+
+// civetweb looks at its stop flag every two seconds, and when somebody calls.
+MetricsPort::~MetricsPort() {
+  if (exposer_ == nullptr) return;
+  std::atomic<bool> is_stopped = false;
+  std::thread caller([&] {
+    while (!is_stopped) {
+      static_cast<void>(DialOnce(numeric_, /*uses_tls=*/false, absl::Milliseconds(10)));
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+  });
+  exposer_.reset();
+  is_stopped = true;
+  caller.join();
+}
+
+}  // namespace image_variations

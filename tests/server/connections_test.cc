@@ -1,0 +1,125 @@
+// Many connections, few file descriptors: the server program as a flood of idle peers meets it.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <future>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "grpcpp/client_context.h"
+#include "gtest/gtest.h"
+#include "imagevariations/v1/image_variations.grpc.pb.h"
+#include "server/listen_socket.h"
+#include "tests/server/fake_server_process.h"
+#include "tests/server/test_calls.h"
+
+namespace image_variations {
+namespace {
+
+namespace v1 = imagevariations::v1;
+
+constexpr int kMaxFiles = 64;
+constexpr int kIdlePeers = 90;
+
+FileDescriptor Connect(const std::string& address) {
+  int port = 0;
+  IV_CHECK(absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port));
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<uint16_t>(port));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  FileDescriptor fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  IV_CHECK(connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0);
+  return fd;
+}
+
+std::vector<FileDescriptor> ConnectIdlePeers(const std::string& address) {
+  std::vector<FileDescriptor> peers;
+  for (int i = 0; i < kIdlePeers; ++i) peers.push_back(Connect(address));
+  return peers;
+}
+
+// Reads past what gRPC says first.
+bool IsClosedByServer(const FileDescriptor& peer) {
+  char bytes[256];
+  ssize_t count = 0;
+  while ((count = recv(peer.get(), bytes, sizeof bytes, MSG_DONTWAIT)) > 0) {
+  }
+  return count == 0 || errno != EAGAIN;
+}
+
+size_t CountClosed(const std::vector<FileDescriptor>& peers) {
+  return static_cast<size_t>(std::count_if(peers.begin(), peers.end(), IsClosedByServer));
+}
+
+grpc::Status Generate(const std::shared_ptr<grpc::Channel>& channel, int steps,
+                      absl::Duration timeout) {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  v1::GenerateVariationsResponse response;
+  return v1::VariationService::NewStub(channel)->GenerateVariations(&context, Request(1, steps),
+                                                                    &response);
+}
+
+// A call whose connection is there and whose first of many steps has been taken.
+std::future<grpc::Status> BeginLongCall(const FakeServerProcess& server) {
+  auto begun = std::make_shared<std::promise<void>>();
+  auto call = std::async(std::launch::async, [channel = server.NewChannel(), begun] {
+    grpc::ClientContext context;
+    v1::StreamVariationsRequest request;
+    *request.mutable_generation() = Request(1, 100);
+    const auto stub = v1::VariationService::NewStub(channel);
+    const auto stream = stub->StreamVariations(&context, request);
+    v1::StreamVariationsResponse event;
+    stream->Read(&event);
+    begun->set_value();
+    while (stream->Read(&event)) {
+    }
+    return stream->Finish();
+  });
+  begun->get_future().wait();
+  return call;
+}
+
+// gRPC's own listener never accepts again after this.
+TEST(Connections, ServerThatRanOutOfDescriptorsServesAgainWhenPeersLeave) {
+  FakeServerProcess server({"--handshake-timeout=1h"}, "20ms", kMaxFiles);
+  std::vector<std::future<grpc::Status>> calls;
+  for (int i = 0; i < 3; ++i) calls.push_back(BeginLongCall(server));
+  std::vector<FileDescriptor> peers = ConnectIdlePeers(server.address());
+  EXPECT_TRUE(Eventually([&] { return CountClosed(peers) >= kIdlePeers - kMaxFiles; }));
+  EXPECT_LT(CountClosed(peers), kIdlePeers);
+
+  peers.clear();
+  EXPECT_TRUE(Generate(server.NewChannel(), 1, absl::Seconds(5)).ok());
+  for (auto& call : calls) {
+    const grpc::Status status = call.get();
+    EXPECT_TRUE(status.ok()) << status.error_message();
+  }
+}
+
+TEST(Connections, PeersThatSayNothingAreHungUpOnAndMakeRoom) {
+  FakeServerProcess server({"--handshake-timeout=1s"}, "0s", kMaxFiles);
+  const std::vector<FileDescriptor> peers = ConnectIdlePeers(server.address());
+  EXPECT_TRUE(Eventually([&] { return CountClosed(peers) == kIdlePeers; }));
+  EXPECT_TRUE(Generate(server.NewChannel(), 1, absl::Seconds(5)).ok());
+}
+
+TEST(Connections, OneMoreThanAllowedIsClosedAtOnce) {
+  FakeServerProcess server({"--max-connections=2"});
+  const FileDescriptor first = Connect(server.address());
+  FileDescriptor second = Connect(server.address());
+  const FileDescriptor third = Connect(server.address());
+  EXPECT_TRUE(Eventually([&] { return IsClosedByServer(third); }));
+  EXPECT_FALSE(IsClosedByServer(first));
+  second.Close();
+  EXPECT_TRUE(Eventually([&] { return Generate(server.NewChannel(), 1, absl::Seconds(5)).ok(); }));
+}
+
+}  // namespace
+}  // namespace image_variations

@@ -1,0 +1,223 @@
+// Who may call what, on the whole server: every cell of the table in docs/operating.md.
+#include <atomic>
+#include <memory>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "client/client.h"
+#include "gmock/gmock.h"
+#include "grpcpp/client_context.h"
+#include "grpcpp/create_channel.h"
+#include "gtest/gtest.h"
+#include "pipeline/base/sha256.h"
+#include "tests/server/test_calls.h"
+#include "tests/server/test_certificates.h"
+#include "tests/server/test_server.h"
+#include "tests/support/temporary_folder.h"
+
+namespace image_variations {
+namespace {
+
+namespace v1 = imagevariations::v1;
+using grpc::StatusCode;
+
+std::string LineFor(const std::string& token, const std::string& more = "") {
+  return absl::StrCat("owner-of-", token, " ", Sha256OfText(token), " ", more, "\n");
+}
+
+std::unique_ptr<grpc::ClientContext> ContextWith(const std::string& token) {
+  auto context = std::make_unique<grpc::ClientContext>();
+  if (!token.empty()) context->AddMetadata("authorization", "Bearer " + token);
+  return context;
+}
+
+grpc::Status GetModel(v1::VariationService::Stub& stub, const std::string& token = "") {
+  v1::GetModelResponse response;
+  return stub.GetModel(ContextWith(token).get(), {}, &response);
+}
+
+grpc::Status GetStatus(v1::VariationService::Stub& stub, const std::string& token) {
+  v1::GetServerStatusResponse response;
+  return stub.GetServerStatus(ContextWith(token).get(), {}, &response);
+}
+
+grpc::Status Generate(v1::VariationService::Stub& stub, const std::string& token,
+                      const v1::GenerateVariationsRequest& request = Request()) {
+  v1::GenerateVariationsResponse response;
+  return stub.GenerateVariations(ContextWith(token).get(), request, &response);
+}
+
+grpc::Status Stream(v1::VariationService::Stub& stub, const std::string& token) {
+  const auto context = ContextWith(token);
+  v1::StreamVariationsRequest request;
+  *request.mutable_generation() = Request();
+  const auto stream = stub.StreamVariations(context.get(), request);
+  v1::StreamVariationsResponse event;
+  while (stream->Read(&event)) {
+  }
+  return stream->Finish();
+}
+
+// "CODE REASON", "0 " when all is well.
+std::string Told(const grpc::Status& status) {
+  return absl::StrCat(status.error_code(), " ", DetailsOf(status).reason);
+}
+
+constexpr char kServed[] = "0 ";
+constexpr char kMissing[] = "16 TOKEN_MISSING";
+constexpr char kInvalid[] = "16 TOKEN_INVALID";
+constexpr char kNotAllowed[] = "7 NOT_ALLOWED";
+
+class Tokens : public ::testing::Test {
+ protected:
+  AuthenticatorOptions Write(const std::string& lines) const {
+    return {.token_file = folder_.Write("tokens", lines)};
+  }
+
+  const TemporaryFolder folder_;
+};
+
+TEST_F(Tokens, EachCallIsServedOrRefusedByItsToken) {
+  TestServer server({.authentication = Write(LineFor("good") + LineFor("monitor", "may=inspect") +
+                                             LineFor("old", "until=2020-01-01T00:00:00Z"))});
+  const struct {
+    std::string token, about_server, variations;
+  } cells[] = {
+      {"", kMissing, kMissing},   {"bad", kInvalid, kInvalid},       {"old", kInvalid, kInvalid},
+      {"good", kServed, kServed}, {"monitor", kServed, kNotAllowed},
+  };
+  for (const auto& cell : cells) {
+    SCOPED_TRACE(cell.token);
+    EXPECT_EQ(Told(GetModel(server.stub(), cell.token)), cell.about_server);
+    EXPECT_EQ(Told(GetStatus(server.stub(), cell.token)), cell.about_server);
+    EXPECT_EQ(Told(Generate(server.stub(), cell.token)), cell.variations);
+    EXPECT_EQ(Told(Stream(server.stub(), cell.token)), cell.variations);
+  }
+  EXPECT_EQ(server.Health(), "SERVING");
+  ExpectIdle(server);
+}
+
+TEST_F(Tokens, NobodyWithoutRightsHasTheirRequestLookedAt) {
+  TestServer server({.authentication = Write(LineFor("good"))});
+  v1::GenerateVariationsRequest bad;
+  EXPECT_EQ(Told(Generate(server.stub(), "", bad)), kMissing);
+  EXPECT_EQ(Told(Generate(server.stub(), "good", bad)), "3 INVALID_FIELD");
+}
+
+TEST_F(Tokens, ExchangeDropsNoCall) {
+  TestServer server({.authentication = Write(LineFor("first"))});
+  std::atomic<bool> is_over = false;
+  std::atomic<int> calls = 0;
+  std::atomic<int> failures = 0;
+  std::atomic<const char*> token = "first";
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 4; ++i) {
+    callers.emplace_back([&] {
+      while (!is_over) {
+        failures += !Generate(server.stub(), token.load()).ok();
+        ++calls;
+      }
+    });
+  }
+  const auto wait_for_calls = [&](int more) {
+    const int enough = calls + more;
+    EXPECT_TRUE(Eventually([&] { return calls >= enough; }));
+  };
+  wait_for_calls(20);
+  Write(LineFor("first") + LineFor("second"));
+  wait_for_calls(20);
+  token = "second";
+  wait_for_calls(20);  // nobody has the first any more
+  Write(LineFor("second"));
+  wait_for_calls(20);
+  is_over = true;
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(failures, 0);
+  EXPECT_EQ(Told(GetModel(server.stub(), "first")), kInvalid);
+}
+
+TEST_F(Tokens, OneCallerBeyondItsLimitDoesNotHoldUpAnother) {
+  HeldEngine held;
+  TestServerOptions options = held.Options();
+  options.authentication = Write(LineFor("alice") + LineFor("bob"));
+  options.caller_limits = {.max_requests = 1};
+  TestServer server(std::move(options));
+  held.is_armed = true;
+  std::thread running([&] { EXPECT_EQ(Told(Generate(server.stub(), "alice")), kServed); });
+  held.is_held.WaitForNotification();
+  const grpc::Status refused = Generate(server.stub(), "alice");
+  EXPECT_EQ(Told(refused), "8 CALLER_LIMIT");
+  EXPECT_EQ(DetailsOf(refused).metadata["caller"], "token:owner-of-alice");
+  EXPECT_NE(DetailsOf(refused).retry_delay, std::nullopt);
+  std::thread other([&] { EXPECT_EQ(Told(Generate(server.stub(), "bob")), kServed); });
+  held.release.Notify();
+  running.join();
+  other.join();
+  EXPECT_EQ(Told(Generate(server.stub(), "alice")), kServed);
+}
+
+TEST(Certificates, OnlyTheNamedMayCall) {
+  const CertificateAuthority authority("authority");
+  const TemporaryFolder folder;
+  const KeyPair own = authority.Issue("server");
+  TestServer server(
+      {.listener = {.address = "127.0.0.1:0",
+                    .tls = {.certificate = folder.Write("cert", own.certificate),
+                            .key = folder.Write("key", own.key),
+                            .client_ca = folder.Write("ca", authority.certificate())}},
+       .authentication = {.client_names = {"alice.example"}}});
+  const auto told_to = [&](const std::string& name) {
+    const KeyPair pair = authority.Issue(name);
+    const auto credentials = grpc::SslCredentials({.pem_root_certs = authority.certificate(),
+                                                   .pem_private_key = pair.key,
+                                                   .pem_cert_chain = pair.certificate});
+    const auto stub =
+        v1::VariationService::NewStub(grpc::CreateChannel(server.address(), credentials));
+    return Told(GetModel(*stub));
+  };
+  EXPECT_EQ(told_to("alice.example"), kServed);
+  EXPECT_EQ(told_to("bob.example"), kNotAllowed);
+}
+
+// The client library, with everything that a server can ask for at once.
+TEST_F(Tokens, ClientLibraryShowsCertificateAndToken) {
+  const CertificateAuthority authority("authority");
+  const KeyPair own = authority.Issue("server");
+  TestServer server(
+      {.listener = {.address = "127.0.0.1:0",
+                    .tls = {.certificate = folder_.Write("cert", own.certificate),
+                            .key = folder_.Write("key", own.key),
+                            .client_ca = folder_.Write("ca", authority.certificate())}},
+       .authentication = Write(LineFor("secret"))});
+  const KeyPair callers = authority.Issue("caller");
+  client::ConnectOptions options{
+      .address = server.address(),
+      .tls = client::TlsOptions{.ca = authority.certificate(),
+                                .certificate = callers.certificate,
+                                .key = callers.key},
+      .token = "secret",
+      .retry = {.max_attempts = 1},
+  };
+  const auto code = [&options] {
+    return client::Client::Connect(options)->Vary({.image = Png(), .step_count = 2}).status();
+  };
+  EXPECT_EQ(code(), absl::OkStatus());
+  options.token = "guess";
+  EXPECT_EQ(code().code(), absl::StatusCode::kUnauthenticated);
+  options.tls->certificate = options.tls->key = "";
+  EXPECT_EQ(code().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(ClientLibrary, SendsNoTokenToAnotherMachineInPlaintext) {
+  const auto connect = [](const std::string& address) {
+    return client::Client::Connect({.address = address, .token = "secret"}).status().code();
+  };
+  EXPECT_EQ(connect("127.0.0.1:50051"), absl::StatusCode::kOk);
+  EXPECT_EQ(connect("localhost:50051"), absl::StatusCode::kOk);
+  EXPECT_EQ(connect("10.0.0.1:50051"), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(connect("127.example.com:50051"), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(connect("localhost.example.com:50051"), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace image_variations
