@@ -208,7 +208,7 @@ void GenerateCall::Encode(int index, const SampleResult& result) {
   variation.set_image(*std::move(bytes));
   variation.set_width(result.image.image().width);
   variation.set_height(result.image.image().height);
-  variation.set_similarity(result.similarity);
+  if (result.similarity) variation.set_similarity(*result.similarity);
   reply_.OnVariation(std::move(variation));
   absl::MutexLock lock(&mutex_);
   encode_time_ += time;
