@@ -27,7 +27,7 @@ import diffusers
 import numpy
 import torch
 import transformers
-from PIL import Image
+from PIL import Image, ImageOps
 
 import make_full_size_model
 import make_random_model
@@ -168,7 +168,7 @@ def ask_server(a, model, dtype, cases):
 @torch.no_grad()
 def ask_diffusers(pipeline, model, case, sampler):
     """The same request; ValueError and the like where diffusers does not do it."""
-    p, picture = case.request, Image.open(case.source).convert("RGB")
+    p, picture = case.request, ImageOps.exif_transpose(Image.open(case.source)).convert("RGB")
     config = json.loads(pathlib.Path(model, "scheduler/scheduler_config.json").read_text())
     pipeline.scheduler = make_scheduler(config, sampler)
     encode = lambda image, how: pipeline.image_encoder(preprocess(pipeline, image, how).to(pipeline.unet.dtype))
