@@ -34,13 +34,15 @@ void RunningCall::OnReadDone(bool ok) {
 }
 
 void RunningCall::OnDone(const grpc::Status& status) {
-  const std::shared_ptr<RunningCall> until_returned = std::move(self_);
-  if (!on_end_) return;
-  if (status.ok()) {
-    on_end_(std::move(reply_).Finish(std::max(1, request_.generation().sample_count())));
-  } else {
-    on_end_(FromGrpc(status));
-  }
+  const auto on_end = std::move(on_end_);
+  const int sample_count = std::max(1, request_.generation().sample_count());
+  absl::StatusOr<VariationResult> result =
+      status.ok() ? std::move(reply_).Finish(sample_count) : FromGrpc(status);
+  // Who hears of the end may destroy the Client and leave the program: by then the call, which
+  // holds its channel, is gone.
+  std::shared_ptr<RunningCall> self = std::move(self_);
+  self.reset();
+  if (on_end) on_end(std::move(result));
 }
 
 }  // namespace image_variations::client
