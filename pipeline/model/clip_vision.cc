@@ -3,7 +3,6 @@
 #include "ATen/TensorOperators.h"
 #include "ATen/ops/cat.h"
 #include "ATen/ops/conv2d.h"
-#include "ATen/ops/gelu.h"
 #include "ATen/ops/sigmoid.h"
 
 namespace image_variations {
@@ -14,11 +13,9 @@ ClipEncoderLayer ClipEncoderLayer::Load(const WeightScope& scope, const ClipVisi
   const WeightScope mlp = scope["mlp"];
   return {
       .layer_norm1 = LayerNorm::Load(scope["layer_norm1"], width, config.layer_norm_eps),
-      .self_attn = {.to_q = Linear::Load(attention["q_proj"], width, width),
-                    .to_k = Linear::Load(attention["k_proj"], width, width),
-                    .to_v = Linear::Load(attention["v_proj"], width, width),
-                    .to_out = Linear::Load(attention["out_proj"], width, width),
-                    .heads = config.num_attention_heads},
+      .self_attn = SelfAttention::Load(
+          {attention["q_proj"], attention["k_proj"], attention["v_proj"], attention["out_proj"]},
+          width, config.num_attention_heads, /*qkv_has_bias=*/true),
       .layer_norm2 = LayerNorm::Load(scope["layer_norm2"], width, config.layer_norm_eps),
       .fc1 = Linear::Load(mlp["fc1"], width, config.intermediate_size),
       .fc2 = Linear::Load(mlp["fc2"], config.intermediate_size, width),
@@ -27,9 +24,11 @@ ClipEncoderLayer ClipEncoderLayer::Load(const WeightScope& scope, const ClipVisi
 }
 
 at::Tensor ClipEncoderLayer::Forward(const at::Tensor& tokens) const {
-  const at::Tensor h = tokens + self_attn.Forward(layer_norm1.Forward(tokens));
-  const at::Tensor wide = fc1.Forward(layer_norm2.Forward(h));
-  return h + fc2.Forward(quick_gelu ? wide * at::sigmoid(wide * 1.702) : at::gelu(wide));
+  const at::Tensor h = self_attn.ForwardAdd(layer_norm1.Forward(tokens), tokens);
+  const at::Tensor normed = layer_norm2.Forward(h);
+  if (!quick_gelu) return fc2.ForwardAdd(fc1.ForwardGelu(normed), h);
+  const at::Tensor wide = fc1.Forward(normed);
+  return fc2.ForwardAdd(wide * at::sigmoid(wide * 1.702), h);
 }
 
 ClipVision ClipVision::Load(const WeightScope& component, const ClipVisionConfig& config) {

@@ -1,54 +1,73 @@
 #include "pipeline/model/layers.h"
 
-#include "ATen/ops/conv2d.h"
+#include <vector>
+
+#include "ATen/TensorOperators.h"
+#include "ATen/ops/cat.h"
+#include "ATen/ops/gelu.h"
 #include "ATen/ops/group_norm.h"
 #include "ATen/ops/layer_norm.h"
-#include "ATen/ops/linear.h"
-#include "ATen/ops/mkldnn_convolution.h"
-#include "ATen/ops/scaled_dot_product_attention.h"
 #include "ATen/ops/silu.h"
-#include "ATen/ops/upsample_nearest2d.h"
+#include "pipeline/model/attention.h"
+#include "pipeline/model/group_norm.h"
 
 namespace image_variations {
-
 Linear Linear::Load(const WeightScope& scope, int64_t in, int64_t out, bool has_bias) {
-  return {.weight = scope.Take("weight", {out, in}),
+  return {.weight = PackLinearWeight(scope.Take("weight", {out, in})),
           .bias = has_bias ? scope.Take("bias", {out}) : at::Tensor(),
           .rows = scope.placement().rows};
 }
 
-at::Tensor Linear::Forward(const at::Tensor& x) const {
-  const RowInvariance::Operation operation = {
-      .kind = "linear",
-      .constants = {weight.size(0), bias.defined()},
-      .multiplications_per_row = x.size(1) * weight.numel()};
-  return rows->Run(operation, x,
-                   [&](at::TensorList inputs) { return at::linear(inputs[0], weight, bias); });
+at::Tensor Linear::Forward(const at::Tensor& x) const { return Run(x, PostOp::kNone, {}); }
+
+at::Tensor Linear::ForwardGelu(const at::Tensor& x) const {
+  if (weight.is_mkldnn()) return Run(x, PostOp::kGelu, {});
+  return rows->RunAlone(Forward(x), [](at::TensorList inputs) { return at::gelu(inputs[0]); });
 }
 
-Conv2d Conv2d::Load(const WeightScope& scope, int64_t in, int64_t out, int64_t kernel,
+at::Tensor Linear::ForwardAdd(const at::Tensor& x, const at::Tensor& addend) const {
+  return Run(x, PostOp::kAdd, addend);
+}
+
+at::Tensor Linear::ForwardMultiply(const at::Tensor& x, const at::Tensor& factor) const {
+  return Run(x, PostOp::kMultiply, factor);
+}
+
+at::Tensor Linear::Run(const at::Tensor& x, PostOp post_op, const at::Tensor& operand) const {
+  const RowInvariance::Operation operation = {
+      .kind = "linear",
+      .constants = {weight.size(0), bias.defined(), static_cast<int64_t>(post_op)},
+      .multiplications_per_row = x.size(1) * weight.numel()};
+  return rows->Run(operation, {x, operand}, [&](at::TensorList inputs) {
+    return RunLinear(inputs[0], weight, bias, post_op, inputs[1]);
+  });
+}
+
+Conv2d Conv2d::Load(const WeightScope& scope, int64_t in, int64_t out, int64_t kernel, int64_t side,
                     int64_t stride) {
-  return {.weight = scope.Take("weight", {out, in, kernel, kernel}),
+  const int64_t padding = kernel / 2;
+  return {.weight = PackConv2dWeight(scope.Take("weight", {out, in, kernel, kernel}), stride,
+                                     padding, side),
           .bias = scope.Take("bias", {out}),
           .stride = stride,
-          .padding = kernel / 2,
+          .padding = padding,
           .rows = scope.placement().rows};
 }
 
-at::Tensor Conv2d::Forward(const at::Tensor& x) const {
+at::Tensor Conv2d::Forward(const at::Tensor& x) const { return Run(x, PostOp::kNone, {}); }
+
+at::Tensor Conv2d::ForwardAdd(const at::Tensor& x, const at::Tensor& addend) const {
+  return Run(x, PostOp::kAdd, addend);
+}
+
+at::Tensor Conv2d::Run(const at::Tensor& x, PostOp post_op, const at::Tensor& operand) const {
   const int64_t positions = x.size(2) * x.size(3) / (stride * stride);
   const RowInvariance::Operation operation = {
       .kind = "conv2d",
-      .constants = {weight.size(0), weight.size(2), stride},
+      .constants = {weight.size(0), weight.size(2), stride, static_cast<int64_t>(post_op)},
       .multiplications_per_row = positions * weight.numel()};
-  return rows->Run(operation, x, [&](at::TensorList inputs) {
-    // at::conv2d leaves oneDNN for im2col when a batch of one is small, so a row alone would get
-    // other bits, and a slower kernel.
-    if (inputs[0].is_cpu() && weight.scalar_type() == at::kFloat) {
-      return at::mkldnn_convolution(inputs[0], weight, bias, {padding, padding}, {stride, stride},
-                                    /*dilation=*/{1, 1}, /*groups=*/1);
-    }
-    return at::conv2d(inputs[0], weight, bias, stride, padding);
+  return rows->Run(operation, {x, operand}, [&](at::TensorList inputs) {
+    return RunConv2d(inputs[0], weight, bias, stride, padding, post_op, inputs[1]);
   });
 }
 
@@ -60,17 +79,29 @@ GroupNorm GroupNorm::Load(const WeightScope& scope, int64_t channels, int64_t gr
           .rows = scope.placement().rows};
 }
 
-at::Tensor GroupNorm::Forward(const at::Tensor& x) const {
-  const RowInvariance::Operation operation = {.kind = "group_norm", .constants = {groups}};
-  return rows->Run(operation, x, [&](at::TensorList inputs) {
-    return at::group_norm(inputs[0], groups, weight, bias, eps);
-  });
+at::Tensor GroupNorm::Forward(const at::Tensor& x) const { return Run(x, {}, {}, false); }
+
+at::Tensor GroupNorm::ForwardSilu(const at::Tensor& x) const { return Run(x, {}, {}, true); }
+
+at::Tensor GroupNorm::ForwardSilu(const at::Tensor& x, const at::Tensor& channel_bias) const {
+  return Run(x, {}, channel_bias, true);
 }
 
-at::Tensor GroupNorm::ForwardSilu(const at::Tensor& x) const {
-  return rows->RunAlone(x, [&](at::TensorList inputs) {
+at::Tensor GroupNorm::ForwardSiluOfBoth(const at::Tensor& x, const at::Tensor& skip) const {
+  return Run(x, skip, {}, true);
+}
+
+at::Tensor GroupNorm::Run(const at::Tensor& x, const at::Tensor& skip,
+                          const at::Tensor& channel_bias, bool silu) const {
+  if (HasGroupNormKernel(x)) {
+    return GroupNormChannelsLast(x, skip, channel_bias, weight, bias,
+                                 {.groups = groups, .eps = eps, .silu = silu});
+  }
+  at::Tensor whole = skip.defined() ? at::cat({x, skip}, 1) : x;
+  if (channel_bias.defined()) whole = whole + channel_bias.unsqueeze(-1).unsqueeze(-1);
+  return rows->RunAlone(whole, [&](at::TensorList inputs) {
     at::Tensor normed = at::group_norm(inputs[0], groups, weight, bias, eps);
-    return at::silu_(normed);  // in place: the VAE's largest activation has 268 MB at 512x512
+    return silu ? at::silu_(normed) : normed;
   });
 }
 
@@ -87,52 +118,71 @@ at::Tensor LayerNorm::Forward(const at::Tensor& x) const {
   });
 }
 
-at::Tensor SelfAttention::Forward(const at::Tensor& x) const {
-  const int64_t tokens = x.size(1);
-  const int64_t width = x.size(2);
-  const RowInvariance::Operation operation = {
-      .kind = "attention",
-      .constants = {heads},
-      .multiplications_per_row = 2 * tokens * tokens * width};
-  const auto split = [&](const at::Tensor& projected) {
-    return projected.view({-1, tokens, heads, width / heads}).transpose(1, 2);
-  };
-  const at::Tensor attended = to_q.rows->Run(
-      operation, {to_q.Forward(x), to_k.Forward(x), to_v.Forward(x)}, [&](at::TensorList inputs) {
-        return at::scaled_dot_product_attention(split(inputs[0]), split(inputs[1]),
-                                                split(inputs[2]))
-            .transpose(1, 2)
-            .reshape({-1, tokens, width});
-      });
-  return to_out.Forward(attended);
+SelfAttention SelfAttention::Load(const Scopes& scopes, int64_t width, int64_t heads,
+                                  bool qkv_has_bias) {
+  std::vector<at::Tensor> weights, biases;
+  for (const WeightScope* scope : {&scopes.to_q, &scopes.to_k, &scopes.to_v}) {
+    weights.push_back(scope->Take("weight", {width, width}));
+    if (qkv_has_bias) biases.push_back(scope->Take("bias", {width}));
+  }
+  return {.to_qkv = {.weight = PackLinearWeight(at::cat(weights)),
+                     .bias = qkv_has_bias ? at::cat(biases) : at::Tensor(),
+                     .rows = scopes.to_q.placement().rows},
+          .to_out = Linear::Load(scopes.to_out, width, width),
+          .heads = heads};
+}
+
+at::Tensor SelfAttention::ForwardAdd(const at::Tensor& x, const at::Tensor& residual) const {
+  return to_out.ForwardAdd(Attend(to_qkv.Forward(x), heads), residual);
 }
 
 ResnetBlock ResnetBlock::Load(const WeightScope& scope, int64_t in, int64_t out, int64_t groups,
-                              double eps) {
+                              double eps, int64_t side, int64_t skip) {
   ResnetBlock block = {.norm1 = GroupNorm::Load(scope["norm1"], in, groups, eps),
-                       .conv1 = Conv2d::Load(scope["conv1"], in, out, 3),
+                       .conv1 = Conv2d::Load(scope["conv1"], in, out, 3, side),
                        .norm2 = GroupNorm::Load(scope["norm2"], out, groups, eps),
-                       .conv2 = Conv2d::Load(scope["conv2"], out, out, 3)};
-  if (in != out) block.conv_shortcut = Conv2d::Load(scope["conv_shortcut"], in, out, 1);
+                       .conv2 = Conv2d::Load(scope["conv2"], out, out, 3, side)};
+  if (in == out) return block;
+  const at::Tensor shortcut = scope["conv_shortcut"].Take("weight", {out, in, 1, 1});
+  const auto columns = [&](int64_t first, int64_t count, const at::Tensor& bias) {
+    const at::Tensor weight = shortcut.narrow(1, first, count).contiguous();
+    return Conv2d{.weight = PackConv2dWeight(weight, 1, 0, side),
+                  .bias = bias,
+                  .rows = scope.placement().rows};
+  };
+  block.conv_shortcut = columns(0, in - skip, scope["conv_shortcut"].Take("bias", {out}));
+  if (skip > 0) block.skip_shortcut = columns(in - skip, skip, {});
   return block;
 }
 
-at::Tensor ResnetBlock::Forward(const at::Tensor& x, const at::Tensor& time_bias) const {
-  at::Tensor h = conv1.Forward(norm1.ForwardSilu(x));
-  if (time_bias.defined()) h.add_(time_bias.unsqueeze(-1).unsqueeze(-1));
-  h = conv2.Forward(norm2.ForwardSilu(h));
-  return h.add_(conv_shortcut ? conv_shortcut->Forward(x) : x);
+at::Tensor ResnetBlock::Forward(const at::Tensor& x, const at::Tensor& skip,
+                                const at::Tensor& time_bias) const {
+  const int64_t multiplications = x.size(2) * x.size(3) * conv2.weight.numel();
+  return conv2.rows->RunChain(multiplications, {x, skip, time_bias}, [&](at::TensorList inputs) {
+    return Chain(inputs[0], inputs[1], inputs[2]);
+  });
 }
 
-at::Tensor Upsampler::Forward(const at::Tensor& x, int64_t height, int64_t width) const {
-  // One pixel is laid out channels-last as well, and its enlargement then only so.
-  return conv.Forward(at::upsample_nearest2d(x, {height, width}).contiguous());
+at::Tensor ResnetBlock::Chain(const at::Tensor& x, const at::Tensor& skip,
+                              const at::Tensor& time_bias) const {
+  at::Tensor residual = x;
+  if (conv_shortcut) residual = conv_shortcut->Forward(x);
+  if (skip_shortcut) residual = skip_shortcut->ForwardAdd(skip, residual);
+  if (skip.defined() && !skip_shortcut) residual = ToChannelsLast(at::cat({x, skip}, 1));
+  const at::Tensor h = conv1.Forward(norm1.ForwardSiluOfBoth(x, skip));
+  return conv2.ForwardAdd(norm2.ForwardSilu(h, time_bias), residual);
 }
 
-at::Tensor ToTokens(const at::Tensor& x) { return x.flatten(2).transpose(1, 2).contiguous(); }
+at::Tensor ToTokens(const at::Tensor& x) {
+  return x.permute({0, 2, 3, 1}).contiguous().flatten(1, 2);
+}
 
 at::Tensor FromTokens(const at::Tensor& tokens, const at::Tensor& like) {
-  return tokens.transpose(1, 2).contiguous().view(like.sizes());
+  return tokens.view({-1, like.size(2), like.size(3), tokens.size(2)}).permute({0, 3, 1, 2});
+}
+
+at::Tensor ToChannelsLast(const at::Tensor& x) {
+  return x.contiguous(at::MemoryFormat::ChannelsLast);
 }
 
 }  // namespace image_variations

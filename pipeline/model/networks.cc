@@ -96,7 +96,7 @@ absl::StatusOr<Networks> LoadNetworks(const ModelDir& dir, Placement placement) 
       .placement = placement,
       .preprocessor = dir.preprocessor,
       .unet = Unet::Load(WeightScope(unet), dir.unet),
-      .vae = VaeDecoder::Load(WeightScope(vae), dir.vae),
+      .vae = VaeDecoder::Load(WeightScope(vae), dir.vae, dir.unet.sample_size),
       .image_encoder = ClipVision::Load(WeightScope(image_encoder), dir.image_encoder),
       .is_one_tower = IsOneTower(dir),
   };

@@ -21,6 +21,10 @@ std::vector<at::Tensor> Row(at::TensorList inputs, int64_t row) {
   std::vector<at::Tensor> rows;
   rows.reserve(inputs.size());
   for (const at::Tensor& input : inputs) {
+    if (!input.defined()) {
+      rows.emplace_back();
+      continue;
+    }
     at::Tensor alone = input.narrow(0, row, 1);
     const bool aligned =
         reinterpret_cast<uintptr_t>(alone.const_data_ptr()) % kAllocationAlignment == 0;
@@ -37,7 +41,7 @@ at::Tensor RowByRow(at::TensorList inputs, RowInvariance::Body body) {
     if (!results.defined()) {
       std::vector<int64_t> sizes = result.sizes().vec();
       sizes[0] = rows;
-      results = at::empty(sizes, result.options());
+      results = at::empty(sizes, result.options(), result.suggest_memory_format());
     }
     results.narrow(0, row, 1).copy_(result);
   }
@@ -48,8 +52,13 @@ std::vector<at::Tensor> RandomLike(at::TensorList inputs) {
   const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
   std::vector<at::Tensor> random;
   for (const at::Tensor& input : inputs) {
+    if (!input.defined()) {
+      random.emplace_back();
+      continue;
+    }
     random.push_back(at::randn(input.sizes(), generator, input.options().dtype(at::kFloat))
-                         .to(input.scalar_type()));
+                         .to(input.scalar_type())
+                         .contiguous(input.suggest_memory_format()));
   }
   return random;
 }
@@ -57,7 +66,10 @@ std::vector<at::Tensor> RandomLike(at::TensorList inputs) {
 }  // namespace
 
 at::Tensor RowInvariance::Run(const Operation& operation, at::TensorList inputs, Body body) {
-  for (const at::Tensor& input : inputs) IV_CHECK(input.is_contiguous());
+  for (const at::Tensor& input : inputs) {
+    IV_CHECK(!input.defined() || input.is_contiguous() ||
+             input.is_contiguous(at::MemoryFormat::ChannelsLast));
+  }
   if (policy_ == Policy::kWholeBatches || inputs[0].size(0) == 1) return body(inputs);
   if (operation.multiplications_per_row < kMultiplicationsThatFillTheMachine &&
       IsInvariant(operation, inputs, body)) {
@@ -71,6 +83,15 @@ at::Tensor RowInvariance::RunAlone(at::TensorList inputs, Body body) {
   return RowByRow(inputs, body);
 }
 
+at::Tensor RowInvariance::RunChain(int64_t multiplications_per_row, at::TensorList inputs,
+                                   Body body) {
+  if (policy_ == Policy::kWholeBatches || inputs[0].size(0) == 1 ||
+      multiplications_per_row < kMultiplicationsThatFillTheMachine) {
+    return body(inputs);
+  }
+  return RowByRow(inputs, body);
+}
+
 std::pair<int, int> RowInvariance::tried_and_split() const {
   const auto split = std::count_if(invariant_.begin(), invariant_.end(),
                                    [](const auto& trial) { return !trial.second; });
@@ -80,6 +101,7 @@ std::pair<int, int> RowInvariance::tried_and_split() const {
 bool RowInvariance::IsInvariant(const Operation& operation, at::TensorList inputs, Body body) {
   Key key(operation.kind, operation.constants);
   for (const at::Tensor& input : inputs) {
+    if (!input.defined()) continue;
     key.second.insert(key.second.end(), input.sizes().begin(), input.sizes().end());
     key.second.push_back(static_cast<int64_t>(input.scalar_type()));
   }

@@ -37,12 +37,16 @@ class RowInvariance {
 
   explicit RowInvariance(Policy policy) : policy_(policy) {}
 
-  // `inputs` are contiguous and share their number of rows; `body` must compute row i of its result
-  // from row i of each.
+  // `inputs` are dense, in order or channels last, and share their number of rows; the first is
+  // defined. `body` must compute row i of its result from row i of each.
   at::Tensor Run(const Operation&, at::TensorList inputs, Body body);
   // The same for operations whose differences a trial on random rows could miss, such as vectorised
   // exponentials, whose last elements of a chunk take another code path: always row by row.
   at::Tensor RunAlone(at::TensorList inputs, Body body);
+
+  // A chain of operations that run here too: row by row if one row fills the machine, so that rows
+  // are put together once for all of them.
+  at::Tensor RunChain(int64_t multiplications_per_row, at::TensorList inputs, Body body);
 
   // Shapes tried, and those of them that have to be computed row by row.
   std::pair<int, int> tried_and_split() const;

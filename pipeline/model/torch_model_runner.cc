@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/model/kept_memory.h"
 #include "pipeline/model/network_runner.h"
 #include "pipeline/model/self_test.h"
 #include "pipeline/model/torch_guard.h"
@@ -48,6 +49,7 @@ std::string NameOf(at::ScalarType dtype) {
 
 // These belong to the calling thread or to the process; the engine thread is both callers' own.
 void SetUpLibTorch(int threads) {
+  KeepTensorMemory();
   at::set_num_threads(threads);
   at::globalContext().setBenchmarkCuDNN(false);  // picks kernels by timing: not reproducible
   at::globalContext().setDeterministicCuDNN(true);

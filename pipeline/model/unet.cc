@@ -7,7 +7,6 @@
 #include "ATen/ops/cat.h"
 #include "ATen/ops/cos.h"
 #include "ATen/ops/exp.h"
-#include "ATen/ops/gelu.h"
 #include "ATen/ops/silu.h"
 #include "ATen/ops/sin.h"
 #include "pipeline/base/status_macros.h"
@@ -29,14 +28,6 @@ at::Tensor TimestepEmbedding(float timestep, int channels, const UnetConfig& con
   return at::cat(parts).view({1, 1, channels});
 }
 
-// The gated half of the feed-forward layer: value * gelu(gate).
-at::Tensor Geglu(const at::Tensor& projected, RowInvariance* rows) {
-  return rows->RunAlone(projected, [](at::TensorList inputs) {
-    const std::vector<at::Tensor> halves = inputs[0].chunk(2, -1);
-    return halves[0] * at::gelu(halves[1]);
-  });
-}
-
 // Builds the blocks from one component's names.
 class UnetLoader {
  public:
@@ -50,14 +41,15 @@ class UnetLoader {
     int64_t in = index == 0 ? out : Channels(index - 1);
     UnetDownBlock block;
     for (size_t i = 0; i < Layers(); ++i) {
-      block.resnets.push_back(Resnet(scope["resnets"][i], in, out));
+      block.resnets.push_back(Resnet(scope["resnets"][i], index, in, out));
       if (config_.down_block_has_attention[index]) {
         block.attentions.push_back(Attention(scope["attentions"][i], index));
       }
       in = out;
     }
     if (!is_last) {
-      block.downsampler = Conv2d::Load(scope["downsamplers"][0]["conv"], out, out, 3, 2);
+      block.downsampler =
+          Conv2d::Load(scope["downsamplers"][0]["conv"], out, out, 3, Side(index), /*stride=*/2);
     }
     return block;
   }
@@ -67,9 +59,9 @@ class UnetLoader {
     const size_t deepest = config_.block_out_channels.size() - 1;
     const int64_t channels = Channels(deepest);
     UnetMidBlock block;
-    block.resnets.push_back(Resnet(scope["resnets"][0], channels, channels));
+    block.resnets.push_back(Resnet(scope["resnets"][0], deepest, channels, channels));
     block.attentions.push_back(Attention(scope["attentions"][0], deepest));
-    block.resnets.push_back(Resnet(scope["resnets"][1], channels, channels));
+    block.resnets.push_back(Resnet(scope["resnets"][1], deepest, channels, channels));
     return block;
   }
 
@@ -83,14 +75,14 @@ class UnetLoader {
     UnetUpBlock block;
     for (size_t i = 0; i <= Layers(); ++i) {
       const int64_t skip = i == Layers() ? last_skip : out;
-      block.resnets.push_back(Resnet(scope["resnets"][i], in + skip, out));
+      block.resnets.push_back(Resnet(scope["resnets"][i], level, in + skip, out, skip));
       if (config_.up_block_has_attention[index]) {
         block.attentions.push_back(Attention(scope["attentions"][i], level));
       }
       in = out;
     }
     if (level > 0) {
-      block.upsampler = Upsampler{Conv2d::Load(scope["upsamplers"][0]["conv"], out, out, 3)};
+      block.upsampler = Upsampler::Load(scope["upsamplers"][0]["conv"], out, Side(level));
     }
     return block;
   }
@@ -99,8 +91,13 @@ class UnetLoader {
   int64_t Channels(size_t level) const { return config_.block_out_channels[level]; }
   size_t Layers() const { return static_cast<size_t>(config_.layers_per_block); }
 
-  UnetResnet Resnet(const WeightScope& scope, int64_t in, int64_t out) const {
-    return {.block = ResnetBlock::Load(scope, in, out, config_.norm_num_groups, config_.norm_eps),
+  // Height and width of what the networks were trained on.
+  int64_t Side(size_t level) const { return config_.sample_size >> level; }
+
+  UnetResnet Resnet(const WeightScope& scope, size_t level, int64_t in, int64_t out,
+                    int64_t skip = 0) const {
+    return {.block = ResnetBlock::Load(scope, in, out, config_.norm_num_groups, config_.norm_eps,
+                                       Side(level), skip),
             .time_emb_proj = Linear::Load(scope["time_emb_proj"], time_channels_, out)};
   }
 
@@ -158,9 +155,9 @@ void RunMidBlock(const UnetMidBlock& block, UnetActivations* state) {
 
 void RunUpBlock(const UnetUpBlock& block, UnetActivations* state) {
   for (size_t i = 0; i < block.resnets.size(); ++i) {
-    state->h = at::cat({state->h, state->MatchRows(state->skips.back())}, 1);
+    const at::Tensor skip = state->MatchRows(state->skips.back());
     state->skips.pop_back();
-    state->h = block.resnets[i].Forward(*state);
+    state->h = block.resnets[i].Forward(*state, skip);
     if (!block.attentions.empty()) state->h = block.attentions[i].Forward(*state);
   }
   // Twice the size, or one less where the way down rounded up.
@@ -173,12 +170,14 @@ void RunUpBlock(const UnetUpBlock& block, UnetActivations* state) {
 }  // namespace
 
 at::Tensor UnetActivations::MatchRows(const at::Tensor& tensor) const {
-  return tensor.size(0) == h.size(0) ? tensor : tensor.index_select(0, sample_of_row);
+  if (tensor.size(0) == h.size(0)) return tensor;
+  const at::Tensor rows = tensor.index_select(0, sample_of_row);
+  return tensor.dim() == 4 ? ToChannelsLast(rows) : rows;
 }
 
-at::Tensor UnetResnet::Forward(const UnetActivations& state) const {
+at::Tensor UnetResnet::Forward(const UnetActivations& state, const at::Tensor& skip) const {
   const at::Tensor bias = state.time_biases.narrow(1, time_offset, time_emb_proj.weight.size(0));
-  return block.Forward(state.h, state.MatchRows(bias));
+  return block.Forward(state.h, skip, state.MatchRows(bias));
 }
 
 SpatialTransformer SpatialTransformer::Load(const WeightScope& scope, int64_t channels,
@@ -191,38 +190,55 @@ SpatialTransformer SpatialTransformer::Load(const WeightScope& scope, int64_t ch
   attn2.Expect("to_k.weight", {channels, context});
   block.Expect("norm2.weight", {channels});
   block.Expect("norm2.bias", {channels});
+  const WeightScope proj = block["ff"]["net"][0]["proj"];
+  const int64_t wide = 4 * channels;
+  const at::Tensor proj_weight = proj.Take("weight", {2 * wide, channels});
+  const at::Tensor proj_bias = proj.Take("bias", {2 * wide});
+  const auto half = [&](int64_t i) {
+    return Linear{.weight = PackLinearWeight(proj_weight.narrow(0, i * wide, wide)),
+                  .bias = proj_bias.narrow(0, i * wide, wide),
+                  .rows = scope.placement().rows};
+  };
   return {
       .norm = GroupNorm::Load(scope["norm"], channels, config.norm_num_groups,
                               kTransformerGroupNormEps),
       .proj_in = Linear::Load(scope["proj_in"], channels, channels),
       .norm1 = LayerNorm::Load(block["norm1"], channels),
-      .attn1 = {.to_q = Linear::Load(attn1["to_q"], channels, channels, false),
-                .to_k = Linear::Load(attn1["to_k"], channels, channels, false),
-                .to_v = Linear::Load(attn1["to_v"], channels, channels, false),
-                .to_out = Linear::Load(attn1["to_out"][0], channels, channels),
-                .heads = heads},
+      .attn1 = SelfAttention::Load(
+          {attn1["to_q"], attn1["to_k"], attn1["to_v"], attn1["to_out"][0]}, channels, heads,
+          /*qkv_has_bias=*/false),
       .attn2 = {.to_v = Linear::Load(attn2["to_v"], context, channels, false),
                 .to_out = Linear::Load(attn2["to_out"][0], channels, channels)},
       .norm3 = LayerNorm::Load(block["norm3"], channels),
-      .ff_proj = Linear::Load(block["ff"]["net"][0]["proj"], channels, 8 * channels),
-      .ff_out = Linear::Load(block["ff"]["net"][2], 4 * channels, channels),
+      .ff_value = half(0),
+      .ff_gate = half(1),
+      .ff_out = Linear::Load(block["ff"]["net"][2], wide, channels),
       .proj_out = Linear::Load(scope["proj_out"], channels, channels),
   };
 }
 
 at::Tensor SpatialTransformer::Forward(const UnetActivations& state) const {
   // A 1x1 convolution is a linear layer over tokens.
-  at::Tensor tokens = proj_in.Forward(ToTokens(norm.Forward(state.h)));
-  tokens.add_(attn1.Forward(norm1.Forward(tokens)));
-  at::Tensor residual = state.h;
+  at::Tensor residual = ToTokens(state.h);
+  const int64_t channels = residual.size(2);
+  const int64_t multiplications = residual.size(1) * channels * channels;
+  RowInvariance* const rows = proj_in.rows;
+  at::Tensor tokens =
+      rows->RunChain(multiplications, ToTokens(norm.Forward(state.h)), [&](at::TensorList inputs) {
+        const at::Tensor projected = proj_in.Forward(inputs[0]);
+        return attn1.ForwardAdd(norm1.Forward(projected), projected);
+      });
   if (tokens.size(0) != state.context.size(0)) {  // the first cross-attention: halves part here
     tokens = tokens.index_select(0, state.sample_of_row);
     residual = residual.index_select(0, state.sample_of_row);
   }
-  const int64_t channels = tokens.size(2);
   tokens.add_(state.context.narrow(1, attn2.context_offset, channels).unsqueeze(1));
-  tokens.add_(ff_out.Forward(Geglu(ff_proj.Forward(norm3.Forward(tokens)), ff_proj.rows)));
-  return FromTokens(proj_out.Forward(tokens), residual).add_(residual);
+  tokens = rows->RunChain(multiplications, {tokens, residual}, [&](at::TensorList inputs) {
+    const at::Tensor normed = norm3.Forward(inputs[0]);
+    const at::Tensor gated = ff_value.ForwardMultiply(normed, ff_gate.ForwardGelu(normed));
+    return proj_out.ForwardAdd(ff_out.ForwardAdd(gated, inputs[0]), inputs[1]);
+  });
+  return FromTokens(tokens, state.h);
 }
 
 Unet Unet::Load(const WeightScope& scope, const UnetConfig& config) {
@@ -230,14 +246,16 @@ Unet Unet::Load(const WeightScope& scope, const UnetConfig& config) {
   const UnetLoader loader(scope, config);
   const WeightScope time_embedding = scope["time_embedding"];
   Unet unet = {
-      .conv_in = Conv2d::Load(scope["conv_in"], config.in_channels, channels, 3),
+      .conv_in =
+          Conv2d::Load(scope["conv_in"], config.in_channels, channels, 3, config.sample_size),
       .time_embedding_linear_1 = Linear::Load(time_embedding["linear_1"], channels, 4 * channels),
       .time_embedding_linear_2 =
           Linear::Load(time_embedding["linear_2"], 4 * channels, 4 * channels),
       .mid_block = loader.Mid(),
       .conv_norm_out = GroupNorm::Load(scope["conv_norm_out"], channels, config.norm_num_groups,
                                        config.norm_eps),
-      .conv_out = Conv2d::Load(scope["conv_out"], channels, config.out_channels, 3),
+      .conv_out =
+          Conv2d::Load(scope["conv_out"], channels, config.out_channels, 3, config.sample_size),
       .config = config,
   };
   for (size_t i = 0; i < config.block_out_channels.size(); ++i) {
@@ -260,8 +278,8 @@ at::Tensor Unet::Context(const at::Tensor& image_embeds) const {
 }
 
 at::Tensor Unet::TimeBiases(float timestep) const {
-  const at::Tensor embedding = TimestepEmbedding(timestep, config.block_out_channels[0], config)
-                                   .to(conv_in.weight.options());
+  const at::Tensor embedding =
+      TimestepEmbedding(timestep, config.block_out_channels[0], config).to(conv_in.bias.options());
   const at::Tensor h = at::silu(time_embedding_linear_1.Forward(embedding));
   const at::Tensor activated = at::silu(time_embedding_linear_2.Forward(h));
   std::vector<at::Tensor> biases;
@@ -275,7 +293,7 @@ at::Tensor Unet::TimeBiases(float timestep) const {
 
 at::Tensor Unet::Forward(const at::Tensor& latents, const at::Tensor& time_biases,
                          const at::Tensor& context, const at::Tensor& sample_of_row) const {
-  UnetActivations state = {.h = conv_in.Forward(latents),
+  UnetActivations state = {.h = conv_in.Forward(ToChannelsLast(latents)),
                            .time_biases = time_biases,
                            .context = context,
                            .sample_of_row = sample_of_row};

@@ -12,6 +12,7 @@
 #include "ATen/core/Tensor.h"
 #include "pipeline/checkpoint/model_config.h"
 #include "pipeline/model/layers.h"
+#include "pipeline/model/upsampler.h"
 #include "pipeline/model/weight_loader.h"
 
 namespace image_variations {
@@ -35,7 +36,8 @@ struct UnetResnet {
   Linear time_emb_proj;
   int64_t time_offset = 0;  // of its columns in time_biases
 
-  at::Tensor Forward(const UnetActivations&) const;
+  // `skip`: the channels that come from the way down; undefined there.
+  at::Tensor Forward(const UnetActivations&, const at::Tensor& skip = {}) const;
 };
 
 // What is left of attn2.
@@ -53,8 +55,8 @@ struct SpatialTransformer {
   SelfAttention attn1;
   CollapsedAttention attn2;
   LayerNorm norm3;
-  Linear ff_proj;  // ff.net.0.proj: value and gate
-  Linear ff_out;   // ff.net.2
+  Linear ff_value, ff_gate;  // ff.net.0.proj: its first and its second half
+  Linear ff_out;             // ff.net.2
   Linear proj_out;
 
   static SpatialTransformer Load(const WeightScope&, int64_t channels, int64_t heads,

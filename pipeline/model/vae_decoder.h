@@ -7,6 +7,7 @@
 #include "ATen/core/Tensor.h"
 #include "pipeline/checkpoint/model_config.h"
 #include "pipeline/model/layers.h"
+#include "pipeline/model/upsampler.h"
 #include "pipeline/model/weight_loader.h"
 
 namespace image_variations {
@@ -36,8 +37,9 @@ struct VaeDecoder {
   Conv2d conv_out;
   double scaling_factor = 0.18215;
 
-  // Takes what a decoder needs; the caller ignores encoder.* and quant_conv.*.
-  static VaeDecoder Load(const WeightScope&, const VaeConfig&);
+  // Takes what a decoder needs; the caller ignores encoder.* and quant_conv.*. `latent_side`: of
+  // the latents that it is for.
+  static VaeDecoder Load(const WeightScope&, const VaeConfig&, int64_t latent_side);
   // Latents as the sampler left them to pixels of about -1 to 1, not clamped.
   at::Tensor Forward(const at::Tensor& latents) const;
 };

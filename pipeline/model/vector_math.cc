@@ -1,0 +1,158 @@
+#include "pipeline/model/vector_math.h"
+
+#include <bit>
+#include <limits>
+
+// GCC makes one function per instruction set and picks one when the program is loaded.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define IV_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define IV_CLONES
+#endif
+// The body of clones, compiled for the instruction set of each.
+#define IV_BODY inline __attribute__((always_inline))
+
+namespace image_variations {
+namespace {
+
+using c10::BFloat16;
+
+// One AVX-512 register; reductions keep this many partial results, whatever the instruction set.
+constexpr int64_t kLanes = 16;
+
+IV_BODY float Load(const float* x) { return *x; }
+IV_BODY float Load(const BFloat16* x) { return std::bit_cast<float>(uint32_t{x->x} << 16); }
+
+IV_BODY void Store(float value, float* out) { *out = value; }
+// Rounds half to even. A NaN keeps its sign and its high bits, of which one is always set here.
+IV_BODY void Store(float value, BFloat16* out) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  out->x = static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// Within 2 ulp of exp for -87 <= x <= 88, which others are taken for; NaN stays NaN. Polynomial:
+// Cephes' expf.
+IV_BODY float Exp(float x) {
+  x = x < -87.0f ? -87.0f : x;
+  x = x > 88.0f ? 88.0f : x;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: its last bits are the integer's
+  const float shifted = x * 1.44269504f + kRound;
+  const float n = shifted - kRound;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(p) +
+                              (std::bit_cast<uint32_t>(shifted) << 23));
+}
+
+template <typename T>
+IV_BODY void AddMomentsBody(const T* x, const float* origin, int64_t size, float* sums,
+                            float* squares) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < size; ++i) {
+    const float value = Load(x + i) - origin[i];
+    sums[i] += value;
+    squares[i] += value * value;
+  }
+}
+
+template <bool kSilu, typename T>
+IV_BODY void ScaleShiftBody(const T* x, const float* scale, const float* shift, int64_t size,
+                            T* out) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < size; ++i) {
+    const float value = Load(x + i) * scale[i] + shift[i];
+    Store(kSilu ? value / (1.0f + Exp(-value)) : value, out + i);
+  }
+}
+
+template <typename T>
+IV_BODY void MultiplyBody(const float* x, int64_t size, float factor, T* out) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < size; ++i) Store(x[i] * factor, out + i);
+}
+
+}  // namespace
+
+IV_CLONES void AddMoments(const float* x, const float* origin, int64_t size, float* sums,
+                          float* squares) {
+  AddMomentsBody(x, origin, size, sums, squares);
+}
+
+IV_CLONES void AddMoments(const BFloat16* x, const float* origin, int64_t size, float* sums,
+                          float* squares) {
+  AddMomentsBody(x, origin, size, sums, squares);
+}
+
+IV_CLONES void ScaleShift(const float* x, const float* scale, const float* shift, int64_t size,
+                          float* out) {
+  ScaleShiftBody<false>(x, scale, shift, size, out);
+}
+
+IV_CLONES void ScaleShift(const BFloat16* x, const float* scale, const float* shift, int64_t size,
+                          BFloat16* out) {
+  ScaleShiftBody<false>(x, scale, shift, size, out);
+}
+
+IV_CLONES void ScaleShiftSilu(const float* x, const float* scale, const float* shift, int64_t size,
+                              float* out) {
+  ScaleShiftBody<true>(x, scale, shift, size, out);
+}
+
+IV_CLONES void ScaleShiftSilu(const BFloat16* x, const float* scale, const float* shift,
+                              int64_t size, BFloat16* out) {
+  ScaleShiftBody<true>(x, scale, shift, size, out);
+}
+
+IV_CLONES float MaximumOf(const float* x, int64_t size, float start) {
+  float lanes[kLanes];
+  for (float& lane : lanes) lane = start;
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
+    }
+  }
+  for (; i < size; ++i) lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+  float maximum = start;
+  for (const float lane : lanes) maximum = lane > maximum ? lane : maximum;
+  return maximum;
+}
+
+IV_CLONES float ExpAndSum(const float* x, int64_t size, float scale, float maximum, float* out) {
+  float sums[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+#pragma GCC ivdep
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const float value = Exp(scale * (x[i + lane] - maximum));
+      sums[lane] += value;
+      out[i + lane] = value;
+    }
+  }
+  float sum = 0;
+  for (; i < size; ++i) {
+    const float value = Exp(scale * (x[i] - maximum));
+    sum += value;
+    out[i] = value;
+  }
+  for (const float lane : sums) sum += lane;
+  return sum;
+}
+
+IV_CLONES void Multiply(float* x, int64_t size, float factor) { MultiplyBody(x, size, factor, x); }
+
+IV_CLONES void Multiply(const float* x, int64_t size, float factor, float* out) {
+  MultiplyBody(x, size, factor, out);
+}
+
+IV_CLONES void Multiply(const float* x, int64_t size, float factor, BFloat16* out) {
+  MultiplyBody(x, size, factor, out);
+}
+
+}  // namespace image_variations

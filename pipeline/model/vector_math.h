@@ -1,0 +1,35 @@
+// Loops over channels and keys, compiled once per instruction set; the best one for the machine is
+// chosen when the program is loaded. float32 arithmetic on float32 or bfloat16 in memory.
+#pragma once
+
+#include <cstdint>
+
+#include "c10/util/BFloat16.h"
+
+namespace image_variations {
+
+// sums[i] += x[i] - origin[i], squares[i] += (x[i] - origin[i])^2.
+void AddMoments(const float* x, const float* origin, int64_t size, float* sums, float* squares);
+void AddMoments(const c10::BFloat16* x, const float* origin, int64_t size, float* sums,
+                float* squares);
+
+// out[i] = x[i] * scale[i] + shift[i]; ...Silu: SiLU of that.
+void ScaleShift(const float* x, const float* scale, const float* shift, int64_t size, float* out);
+void ScaleShift(const c10::BFloat16* x, const float* scale, const float* shift, int64_t size,
+                c10::BFloat16* out);
+void ScaleShiftSilu(const float* x, const float* scale, const float* shift, int64_t size,
+                    float* out);
+void ScaleShiftSilu(const c10::BFloat16* x, const float* scale, const float* shift, int64_t size,
+                    c10::BFloat16* out);
+
+// max(x[i], start).
+float MaximumOf(const float* x, int64_t size, float start);
+// out[i] = exp(scale * (x[i] - maximum)), where `out` may be `x`; returns their sum.
+float ExpAndSum(const float* x, int64_t size, float scale, float maximum, float* out);
+
+// x[i] *= factor; out[i] = x[i] * factor.
+void Multiply(float* x, int64_t size, float factor);
+void Multiply(const float* x, int64_t size, float factor, float* out);
+void Multiply(const float* x, int64_t size, float factor, c10::BFloat16* out);
+
+}  // namespace image_variations
