@@ -5,6 +5,7 @@
 #   tidy     dev and clang
 #   fuzz     dev, clang and libFuzzer
 #   oracle   release and diffusers, for the scripts in tools/ that make goldens and compare
+#   peers    oracle and what tools/bench/peers.py compares with
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:?usage: tools/setup.sh dev|release|tidy|fuzz|oracle}
@@ -40,7 +41,10 @@ install() {
 [ -x "$venv/bin/pip" ] || { echo "setup: making the virtual environment $venv"; python3 -m venv "$venv"; }
 install build --no-deps
 case $what in
-  release | oracle) install torch ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} ;;
+  release | oracle | peers) install torch ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} ;;
 esac
-[ "$what" = oracle ] && install oracle
+case $what in
+  oracle | peers) install oracle ;;
+esac
+[ "$what" = peers ] && install peers
 exit 0

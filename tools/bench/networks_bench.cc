@@ -1,0 +1,175 @@
+// What the networks cost on this machine: one UNet step, one VAE decode, one image embedding.
+//
+//   networks_bench --model=demo/model --dtype=fp32 --threads=2 [--benchmark_filter=...]
+//   networks_bench --model=... --paced   runs the case named by each line of standard input once
+//   and
+//                                        prints its seconds and CPU seconds, to take turns with
+//                                        peers
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <iostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ATen/Parallel.h"
+#include "ATen/ops/randn.h"
+#include "ATen/ops/zeros.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "benchmark/benchmark.h"
+#include "c10/core/InferenceMode.h"
+#include "pipeline/checkpoint/model_dir.h"
+#include "pipeline/model/kept_memory.h"
+#include "pipeline/model/networks.h"
+
+namespace image_variations {
+namespace {
+
+struct Options {
+  std::string model = "demo/model";
+  std::string dtype = "fp32";
+  int threads = 2;
+  bool paced = false;
+};
+
+using Case = std::pair<std::string, std::function<void()>>;
+
+Options ReadOptions(int* argc, char** argv) {
+  Options options;
+  int kept = 1;
+  for (int i = 1; i < *argc; ++i) {
+    absl::string_view flag = argv[i];
+    if (absl::ConsumePrefix(&flag, "--model=")) {
+      options.model = std::string(flag);
+    } else if (absl::ConsumePrefix(&flag, "--dtype=")) {
+      options.dtype = std::string(flag);
+    } else if (absl::ConsumePrefix(&flag, "--threads=")) {
+      if (!absl::SimpleAtoi(flag, &options.threads)) options.threads = 1;
+    } else if (flag == "--paced") {
+      options.paced = true;
+    } else {
+      argv[kept++] = argv[i];
+    }
+  }
+  *argc = kept;
+  return options;
+}
+
+int64_t LatentFactor(const Networks& networks) {
+  return int64_t{1} << (networks.vae.up_blocks.size() - 1);
+}
+
+// `height` and `width` of the picture.
+Case UnetStep(const Networks& networks, int height, int width, bool guided) {
+  const Unet& unet = networks.unet;
+  const int64_t rows = guided ? 2 : 1;
+  const int64_t factor = LatentFactor(networks);
+  const at::TensorOptions options(networks.placement.dtype);
+  const at::Tensor latents =
+      at::randn({1, unet.config.in_channels, height / factor, width / factor}, options);
+  const at::Tensor context = at::randn({rows, unet.context_width}, options);
+  const at::Tensor sample_of_row = at::zeros({rows}, at::kLong);
+  const at::Tensor time_biases = unet.TimeBiases(500);
+  return {absl::StrCat("unet/", guided ? "guided/" : "unguided/", height, "x", width),
+          [=, &unet] { unet.Forward(latents, time_biases, context, sample_of_row); }};
+}
+
+Case VaeDecode(const Networks& networks, int height, int width) {
+  const int64_t factor = LatentFactor(networks);
+  const at::Tensor latents =
+      at::randn({1, networks.unet.config.in_channels, height / factor, width / factor});
+  return {absl::StrCat("vae/", height, "x", width),
+          [=, &networks] { networks.vae.Forward(latents); }};
+}
+
+Case Embed(const Networks& networks) {
+  const int64_t size = networks.image_encoder.image_size;
+  const at::Tensor pixels = at::randn({1, 3, size, size});
+  return {"clip", [=, &networks] { networks.image_encoder.Forward(pixels); }};
+}
+
+std::vector<Case> Cases(const Networks& networks, int side) {
+  std::vector<Case> cases = {UnetStep(networks, side, side, true),
+                             UnetStep(networks, side, side, false),
+                             UnetStep(networks, side / 2, side / 2, true),
+                             UnetStep(networks, side * 3 / 4, side * 5 / 4, true),
+                             UnetStep(networks, side * 3 / 2, side * 3 / 2, true),
+                             VaeDecode(networks, side, side),
+                             Embed(networks)};
+  return cases;
+}
+
+double CpuSeconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+int RunPaced(const std::vector<Case>& cases) {
+  std::puts("ready");
+  std::fflush(stdout);
+  for (std::string name; std::getline(std::cin, name);) {
+    for (const auto& [known, run] : cases) {
+      if (known != name) continue;
+      const auto began = std::chrono::steady_clock::now();
+      const double cpu = CpuSeconds();
+      run();
+      const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - began;
+      std::printf("%.6f %.6f\n", wall.count(), CpuSeconds() - cpu);
+      std::fflush(stdout);
+    }
+  }
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  const Options options = ReadOptions(&argc, argv);
+  benchmark::Initialize(&argc, argv);
+  KeepTensorMemory();
+  const c10::InferenceMode inference_mode;
+  at::set_num_threads(options.threads);
+  const auto dir = ModelDir::Open(options.model);
+  if (!dir.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(dir.status().message()).c_str());
+    return 1;
+  }
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  const auto began = std::chrono::steady_clock::now();
+  const auto networks = LoadNetworks(
+      *dir, {.dtype = options.dtype == "bf16" ? at::kBFloat16 : at::kFloat, .rows = &rows});
+  if (!networks.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(networks.status().message()).c_str());
+    return 1;
+  }
+  const std::chrono::duration<double> loading = std::chrono::steady_clock::now() - began;
+  std::fprintf(stderr, "%s %s, %d threads, loaded in %.1f s\n", options.model.c_str(),
+               options.dtype.c_str(), options.threads, loading.count());
+  const int side = dir->unet.sample_size * dir->vae.factor();
+  const std::vector<Case> cases = Cases(*networks, side);
+  if (options.paced) return RunPaced(cases);
+  for (const auto& [name, run] : cases) {
+    benchmark::RegisterBenchmark(name.c_str(),
+                                 [&run = run](benchmark::State& state) {
+                                   run();
+                                   for (auto _ : state) run();
+                                 })
+        ->Unit(benchmark::kMillisecond)
+        ->MeasureProcessCPUTime()
+        ->UseRealTime();
+  }
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
+
+}  // namespace
+}  // namespace image_variations
+
+int main(int argc, char** argv) { return image_variations::Main(argc, argv); }
