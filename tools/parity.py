@@ -305,7 +305,7 @@ def update_docs(rows):
     match = re.search(r"(?<=<!-- parity -->\n).*(?=\n<!-- end of parity -->)", page, flags=re.S)
     if not match:
         sys.exit(f"{PAGE}: no place for the table")
-    by_case = {row.split(" ")[1]: row for row in match[0].splitlines() + rows}
+    by_case = {row.split()[1]: row for row in match[0].splitlines() + rows if row.startswith("| ")}
     table = [by_case[case.name] for case in read_cases([]) if case.name in by_case]
     PAGE.write_text(page[:match.start()] + "\n".join([HEADER, *table]) + page[match.end():])
 
