@@ -60,6 +60,8 @@ std::string Explain(const absl::Status& status, const Arguments& arguments) {
       return ExplainRefusal(cause, details);
     case absl::StatusCode::kInvalidArgument:
       return ExplainBadRequest(cause, details);
+    case absl::StatusCode::kUnauthenticated:
+      return absl::StrCat(cause, "; --token-file or IMAGE_VARIATIONS_TOKEN_FILE names yours");
     case absl::StatusCode::kDeadlineExceeded:
       return absl::StrCat("not done within ", absl::FormatDuration(arguments.timeout),
                           "; give it more time (--timeout) or less to do");
