@@ -1,6 +1,9 @@
 #include "server/admission.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,13 +13,27 @@
 namespace image_variations {
 namespace {
 
-// Work of a picture beside its steps: VAE and safety, in rows of a UNet call (1.6 guided steps at
-// 512x512).
-constexpr double kDecodeRows = 3.2;
+constexpr double kNever = std::numeric_limits<double>::infinity();
 
 // What a retry waits at least: also when nothing can be predicted.
 constexpr absl::Duration kMinRetryDelay = absl::Milliseconds(100);
 constexpr absl::Duration kStartingRetryDelay = absl::Seconds(1);
+constexpr int kRetryGuesses = 4;
+constexpr absl::Duration kRetryGrace = absl::Seconds(1);  // how late a retry may come, at least
+
+// Requests whose times are compared before predictions are stretched or let go.
+constexpr int kServedInterval = 8;
+constexpr double kMaxSlowdown = 4;
+
+// How much more time a promise is given than its request is predicted to take: until it is kept,
+// those who are let in before it change the future a little.
+constexpr double kPromiseMargin = 1.1;
+// Targets are far off, and much changes until they come.
+constexpr double kTargetMargin = 0.95;
+
+constexpr double kRounding = 1e-6;  // seconds
+
+double ToSeconds(absl::Time time) { return absl::ToDoubleSeconds(time - absl::UnixEpoch()); }
 
 absl::Status QueueFull(absl::string_view message, const ErrorMetadata& metadata) {
   return MakeError(absl::StatusCode::kResourceExhausted, reason::kQueueFull, message, metadata);
@@ -34,37 +51,60 @@ absl::Status DeadlineUnreachable(absl::Duration predicted, absl::Duration remain
                     {"deadline", absl::FormatDuration(remaining)}});
 }
 
+// A request's samples as the forecast takes them; those that began come first.
+void AppendSamples(const RequestShape& shape, int begun, int begun_steps, int fresh,
+                   const ForecastSample& common, std::vector<ForecastSample>* samples) {
+  ForecastSample sample = common;
+  sample.size = shape.size;
+  sample.rows = shape.rows;
+  sample.steps_left = begun_steps;
+  for (int i = 0; i < begun; ++i) samples->push_back(sample);
+  sample.steps_left = shape.steps;
+  sample.needs_embedding = begun == 0 && fresh == shape.samples;
+  for (int i = 0; i < fresh; ++i) {
+    samples->push_back(sample);
+    sample.needs_embedding = false;
+  }
+}
+
 }  // namespace
 
-RequestCost CostOf(const ValidRequest& request, int64_t encoded_bytes, const StepCostModel& model,
-                   int max_rows) {
-  const int samples = request.sample_count;
-  const int rows_per_step = RowsPerStep(request.guidance_scale);
-  const auto steps = static_cast<int64_t>(request.plan->steps.size());
-  const int64_t result_bytes =
-      int64_t{3} * request.width * request.height +
-      WorstCaseEncodedBytes(request.format, request.width, request.height, request.jpeg_quality);
-  const int efficient_rows =
-      std::max(rows_per_step, model.EfficientRows(request.latent_area, max_rows));
-  const absl::Duration row_time =
-      model.Predict(request.latent_area, efficient_rows) / efficient_rows;
-  const int samples_per_call = std::min(samples, efficient_rows / rows_per_step);
-  const int64_t calls = steps * ((samples + samples_per_call - 1) / samples_per_call);
-  const absl::Duration decode_time = row_time * kDecodeRows * samples;
-  const int64_t unet_rows = steps * samples * rows_per_step;
-  return {
-      .bytes = encoded_bytes + request.source.decode_bytes + samples * result_bytes,
-      .samples = samples,
-      .unet_rows = unet_rows,
-      .alone_time = calls * model.Predict(request.latent_area, samples_per_call * rows_per_step) +
-                    decode_time,
-      .shared_time = unet_rows * row_time + decode_time,
-  };
-}
+// A request that asks to be let in. Times are seconds from now.
+struct AdmissionGate::Newcomer {
+  const RequestShape& shape;
+  double place = 0;
+  double deadline = kNever;
+  bool was_promised = false;  // its place: other promises do not take it away
+};
+
+// A future with or without a newcomer, in seconds from now.
+struct AdmissionGate::Outcome {
+  double start = 0, finish = 0;  // the newcomer's
+  int samples_ahead = 0;
+  double newcomer_late = 0;  // beyond its deadline; <= 0: in time
+  double end = 0;            // of all others
+  std::vector<double> ends;  // by entry
+  std::vector<double> late;  // by entry, then by promise: beyond what it was promised
+
+  // The most that the newcomer makes another one late. A request that is late anyway does not
+  // count; a promise counts, as it can be late only for want of a better forecast.
+  double OthersLate(const Outcome& without) const {
+    double most = 0;
+    for (size_t i = 0; i < late.size(); ++i) {
+      if (i >= ends.size()) {
+        most = std::max(most, late[i] - std::max(0.0, without.late[i]));
+      } else if (without.late[i] <= 0) {
+        most = std::max(most, late[i]);
+      }
+    }
+    return most;
+  }
+};
 
 AdmissionTicket& AdmissionTicket::operator=(AdmissionTicket&& other) noexcept {
   std::swap(gate_, other.gate_);
   std::swap(place_, other.place_);
+  std::swap(admitted_, other.admitted_);
   std::swap(forecast_, other.forecast_);
   return *this;
 }
@@ -72,37 +112,104 @@ AdmissionTicket& AdmissionTicket::operator=(AdmissionTicket&& other) noexcept {
 AdmissionTicket::~AdmissionTicket() {
   if (gate_ == nullptr) return;
   absl::MutexLock lock(&gate_->mutex_);
-  gate_->entries_.erase(place_);
+  const auto entry = gate_->Find(place_);
+  gate_->inside_.Add(*entry, -1);
+  gate_->entries_.erase(entry);
 }
 
-void AdmissionTicket::ReportProgress(int steps_done, int steps_total) {
-  if (gate_ == nullptr || steps_total <= 0) return;
-  const double left = 1 - static_cast<double>(steps_done) / steps_total;
+void AdmissionTicket::ReportProgress(const JobProgress& progress) {
+  if (gate_ == nullptr) return;
   absl::MutexLock lock(&gate_->mutex_);
-  auto& [left_cost, whole, deadline] = gate_->entries_.at(place_);
-  left_cost.unet_rows = static_cast<int64_t>(static_cast<double>(whole.unet_rows) * left);
-  left_cost.alone_time = whole.alone_time * left;
-  left_cost.shared_time = whole.shared_time * left;
+  AdmissionGate::Entry& entry = *gate_->Find(place_);
+  gate_->inside_.Add(entry, -1);
+  entry.samples_open = progress.samples_open;
+  entry.samples_fresh = progress.samples_fresh;
+  const int begun = entry.samples_open - entry.samples_fresh;
+  const int steps =
+      progress.steps_total - progress.steps_done - entry.samples_fresh * entry.shape.steps;
+  entry.begun_steps = begun > 0 ? std::max(0, (steps + begun - 1) / begun) : 0;
+  gate_->inside_.Add(entry, 1);
+}
+
+void AdmissionTicket::ReportServed(absl::Time now) {
+  if (gate_ == nullptr) return;
+  absl::MutexLock lock(&gate_->mutex_);
+  AdmissionGate::Entry& entry = *gate_->Find(place_);
+  gate_->inside_.Add(entry, -1);
+  entry.samples_open = entry.samples_fresh = 0;
+  gate_->inside_.Add(entry, 1);
+
+  if (forecast_.finish <= absl::ZeroDuration()) return;
+  const double slowdown = absl::FDivDuration(now - admitted_, forecast_.finish);
+  double& least = gate_->least_slowdown_;
+  least = gate_->served_ == 0 ? slowdown : std::min(least, slowdown);
+  if (++gate_->served_ < kServedInterval) return;
+  gate_->slowdown_ = std::clamp(least, 1.0, kMaxSlowdown);
+  gate_->served_ = 0;
+}
+
+int64_t AdmissionGate::Entry::unet_rows() const {
+  const int begun = samples_open - samples_fresh;
+  return int64_t{shape.rows} *
+         (int64_t{samples_fresh} * shape.steps + int64_t{begun} * begun_steps);
+}
+
+void AdmissionGate::Inside::Add(const Entry& entry, int sign) {
+  bytes += sign * entry.bytes;
+  samples += sign * entry.shape.samples;
+  unet_rows += sign * entry.unet_rows();
 }
 
 AdmissionGate::AdmissionGate(AdmissionOptions options)
     : options_(options),
       closed_(WithRetryDelay(MakeError(absl::StatusCode::kUnavailable, reason::kStarting,
                                        "the server is starting: the model is being loaded"),
-                             kStartingRetryDelay)) {}
+                             kStartingRetryDelay)),
+      order_(options.interactive_target, options.batch_target) {}
 
-absl::StatusOr<AdmissionTicket> AdmissionGate::Enter(const RequestCost& cost, Priority priority,
-                                                     absl::Time deadline, absl::Time now) {
-  const absl::Duration target =
-      priority == Priority::kBatch ? options_.batch_target : options_.interactive_target;
+absl::StatusOr<AdmissionTicket> AdmissionGate::Enter(const AdmissionRequest& request,
+                                                     const CostModel& cost, absl::Time now) {
   absl::MutexLock lock(&mutex_);
   RETURN_IF_ERROR(closed_);
-  if (deadline <= now) return MakeDeadlinePassedError(0, 0);
-  RETURN_IF_ERROR(CheckLimits(cost));
+  if (request.deadline <= now) return MakeDeadlinePassedError(0, 0);
+  promises_.Expire(now);
+  const bool was_promised =
+      !request.only_asks && promises_.Claim(request.caller, request.shape, now);
+  Forecast forecast(cost, options_.max_rows);
+  RETURN_IF_ERROR(CheckLimits(request, forecast, ToSeconds(now)));
+
+  const absl::Time place = order_.PlaceOf(request.caller, request.priority, request.deadline, now);
+  const Newcomer newcomer{request.shape, absl::ToDoubleSeconds(place - now),
+                          absl::ToDoubleSeconds(request.deadline - now), was_promised};
+  const Outcome outcome = Play(forecast, ToSeconds(now), &newcomer, 0);
+  const auto is_late = [](double late) { return late > 0; };
+  if (is_late(outcome.newcomer_late) || std::ranges::any_of(outcome.late, is_late)) {
+    RETURN_IF_ERROR(CheckTime(request, forecast, now, newcomer, outcome));
+  }
   AdmissionTicket ticket;
-  ticket.place_ = {deadline == absl::InfiniteFuture() ? now + target : deadline, ++arrivals_};
-  ASSIGN_OR_RETURN(ticket.forecast_, Predict(cost, ticket.place_, deadline, now));
-  entries_.emplace(ticket.place_, Entry{.left = cost, .whole = cost, .deadline = deadline});
+  ticket.forecast_ = {absl::Seconds(outcome.start), absl::Seconds(outcome.finish),
+                      outcome.samples_ahead};
+  if (request.only_asks) return ticket;
+
+  Entry entry{.place = {ToSeconds(place), ++arrivals_},
+              .deadline = ToSeconds(request.deadline),
+              .promised = ToSeconds(request.deadline),
+              .shape = request.shape,
+              .bytes = request.bytes,
+              .samples_open = request.shape.samples,
+              .samples_fresh = request.shape.samples};
+  const double target = kTargetMargin * newcomer.place;
+  if (request.deadline == absl::InfiniteFuture() && slowdown_ * outcome.finish <= target) {
+    entry.promised = ToSeconds(now) + target;
+  }
+  order_.Join(request.caller, request.priority,
+              forecast.times(request.shape.size)
+                  .WorkOf(request.shape.unet_rows(), request.shape.samples, 1),
+              now);
+  inside_.Add(entry, 1);
+  entries_.insert(Find(entry.place), entry);
+  ticket.place_ = entry.place;
+  ticket.admitted_ = now;
   ticket.gate_ = this;
   return ticket;
 }
@@ -127,27 +234,37 @@ int AdmissionGate::requests() const {
   return static_cast<int>(entries_.size());
 }
 
+double AdmissionGate::slowdown() const {
+  absl::MutexLock lock(&mutex_);
+  return slowdown_;
+}
+
 bool AdmissionGate::WaitUntilEmpty(absl::Duration timeout) {
   const auto is_empty = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return entries_.empty(); };
   absl::MutexLock lock(&mutex_);
   return mutex_.AwaitWithTimeout(absl::Condition(&is_empty), timeout);
 }
 
-absl::Status AdmissionGate::CheckLimits(const RequestCost& cost) const {
-  RequestCost inside;
-  for (const auto& [place, entry] : entries_) {
-    inside.bytes += entry.left.bytes;
-    inside.samples += entry.left.samples;
-    inside.unet_rows += entry.left.unet_rows;
-  }
+// The entry at this place, or the first one behind it.
+std::vector<AdmissionGate::Entry>::iterator AdmissionGate::Find(const Place& place) {
+  return std::ranges::lower_bound(entries_, place, {}, &Entry::place);
+}
+
+absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request, Forecast& forecast,
+                                        double now) const {
+  const auto requests = static_cast<int64_t>(entries_.size());
   const struct {
     absl::string_view what;
     int64_t inside, asked, limit;
+    int64_t (*of)(const Entry&);  // what is free when it has left
   } table[] = {
-      {"requests", static_cast<int64_t>(entries_.size()), 1, options_.max_requests},
-      {"bytes", inside.bytes, cost.bytes, options_.max_bytes},
-      {"samples", inside.samples, cost.samples, options_.max_samples},
-      {"unet_rows", inside.unet_rows, cost.unet_rows, options_.max_unet_rows_ahead},
+      {"requests", requests, 1, options_.max_requests, [](const Entry&) { return int64_t{1}; }},
+      {"bytes", inside_.bytes, request.bytes, options_.max_bytes,
+       [](const Entry& entry) { return entry.bytes; }},
+      {"samples", inside_.samples, request.shape.samples, options_.max_samples,
+       [](const Entry& entry) { return int64_t{entry.shape.samples}; }},
+      {"unet_rows", inside_.unet_rows, request.shape.unet_rows(), options_.max_unet_rows_ahead,
+       [](const Entry& entry) { return entry.unet_rows(); }},
   };
   for (const auto& row : table) {
     if (row.inside + row.asked <= row.limit) continue;
@@ -158,44 +275,151 @@ absl::Status AdmissionGate::CheckLimits(const RequestCost& cost) const {
                    {"queued", absl::StrCat(row.inside)},
                    {"asked", absl::StrCat(row.asked)},
                    {"limit", absl::StrCat(row.limit)}});
-    const bool never_fits = row.asked > row.limit;
-    return never_fits ? full : RetryAfter(TimeUntilOneLeaves(), full);
+    if (row.asked > row.limit) return full;  // it never fits
+    const std::vector<double> ends = Play(forecast, now, nullptr, 0).ends;
+    std::vector<std::pair<double, int64_t>> leaving;
+    for (size_t i = 0; i < ends.size(); ++i) leaving.emplace_back(ends[i], row.of(entries_[i]));
+    std::ranges::sort(leaving);
+    int64_t missing = row.inside + row.asked - row.limit;
+    double delay = 0;
+    for (const auto& [end, freed] : leaving) {
+      if (missing <= 0) break;
+      missing -= freed;
+      delay = end;
+    }
+    return RetryAfter(absl::Seconds(delay), full);
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<AdmissionForecast> AdmissionGate::Predict(const RequestCost& cost,
-                                                         const Place& place, absl::Time deadline,
-                                                         absl::Time now) const {
-  AdmissionForecast forecast;
-  auto entry = entries_.begin();
-  for (; entry != entries_.end() && entry->first < place; ++entry) {
-    forecast.start += entry->second.left.shared_time;
-    forecast.samples_ahead += entry->second.left.samples;
+// The future of all requests that were let in, of those that were told to come back, and of the
+// newcomer, who comes after `delay`.
+AdmissionGate::Outcome AdmissionGate::Play(Forecast& forecast, double now, const Newcomer* newcomer,
+                                           double delay) const {
+  Outcome outcome;
+  std::vector<ForecastSample> present, expected;
+  std::vector<size_t> first_of;  // of each entry, in present
+  present.reserve(static_cast<size_t>(inside_.samples) + 16);
+  first_of.reserve(entries_.size() + 1);
+  size_t newcomer_at = 0;  // in present, or in expected
+  const bool is_here = newcomer != nullptr && delay == 0;
+  bool is_placed = !is_here;
+  const auto place_newcomer = [&] {
+    newcomer_at = present.size();
+    outcome.samples_ahead = static_cast<int>(present.size());
+    AppendSamples(newcomer->shape, 0, 0, newcomer->shape.samples,
+                  {.place = newcomer->place, .deadline = newcomer->deadline}, &present);
+    is_placed = true;
+  };
+  for (const Entry& entry : entries_) {
+    if (!is_placed && now + newcomer->place < entry.place.time) place_newcomer();
+    first_of.push_back(present.size());
+    AppendSamples(entry.shape, entry.samples_open - entry.samples_fresh, entry.begun_steps,
+                  entry.samples_fresh,
+                  {.place = entry.place.time - now, .deadline = entry.deadline - now}, &present);
   }
-  forecast.finish = std::max(cost.alone_time, forecast.start + cost.shared_time);
-  const absl::Duration remaining = deadline - now;
-  if (forecast.finish > remaining) {
-    const absl::Status late = DeadlineUnreachable(forecast.finish, remaining);
-    const bool never = cost.alone_time > remaining;
-    return never ? late : RetryAfter(forecast.finish - remaining, late);
+  if (!is_placed) place_newcomer();
+
+  absl::Span<const RetryPromise> promises = promises_.counted();
+  if (is_here && newcomer->was_promised) promises = {};
+  std::vector<size_t> first_of_promise;
+  bool is_expected = newcomer != nullptr && delay > 0;
+  const auto expect_newcomer = [&] {
+    newcomer_at = present.size() + expected.size();
+    AppendSamples(newcomer->shape, 0, 0, newcomer->shape.samples,
+                  {.place = delay + newcomer->place,
+                   .deadline = delay + newcomer->deadline,
+                   .arrival = delay},
+                  &expected);
+    is_expected = false;
+  };
+  for (const RetryPromise& promise : promises) {
+    const double at = std::max(0.0, ToSeconds(promise.at) - now);
+    if (is_expected && delay < at) expect_newcomer();
+    first_of_promise.push_back(present.size() + expected.size());
+    AppendSamples(promise.shape, 0, 0, promise.shape.samples,
+                  {.place = at + absl::ToDoubleSeconds(promise.place),
+                   .deadline = at + absl::ToDoubleSeconds(promise.deadline),
+                   .arrival = at},
+                  &expected);
   }
-  absl::Duration finish = forecast.start + cost.shared_time;
-  for (; entry != entries_.end(); ++entry) {
-    finish += entry->second.left.shared_time;
-    const absl::Duration late = now + finish - entry->second.deadline;
-    const bool newcomer_makes_it_late = late > absl::ZeroDuration() && late <= cost.shared_time;
-    if (newcomer_makes_it_late) {
-      return RetryAfter(late,
-                        QueueFull("it would make another request miss its deadline",
-                                  {{"resource", "time"}, {"late", absl::FormatDuration(late)}}));
+  if (is_expected) expect_newcomer();
+
+  const std::vector<ForecastTimes> times = forecast.Play(present, expected);
+  const auto end_of = [&](size_t first, int samples) {
+    double end = 0;
+    for (size_t i = first; i < first + static_cast<size_t>(samples); ++i) {
+      end = std::max(end, times[i].end);
     }
+    return end;
+  };
+  outcome.ends.reserve(entries_.size());
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const Entry& entry = entries_[i];
+    outcome.ends.push_back(end_of(first_of[i], entry.samples_open));
+    outcome.end = std::max(outcome.end, outcome.ends.back());
+    outcome.late.push_back(now + slowdown_ * outcome.ends.back() - entry.promised - kRounding);
   }
-  return forecast;
+  for (size_t i = 0; i < promises.size(); ++i) {
+    const double at = std::max(0.0, ToSeconds(promises[i].at) - now);
+    const double end = end_of(first_of_promise[i], promises[i].shape.samples);
+    outcome.end = std::max(outcome.end, end);
+    const double deadline = absl::ToDoubleSeconds(promises[i].deadline);
+    outcome.late.push_back(kPromiseMargin * slowdown_ * (end - at) - deadline);
+  }
+  if (newcomer != nullptr) {
+    outcome.start = times[newcomer_at].begin;
+    outcome.finish = end_of(newcomer_at, newcomer->shape.samples) - delay;
+    outcome.newcomer_late = slowdown_ * outcome.finish - newcomer->deadline - kRounding;
+  }
+  return outcome;
 }
 
-absl::Duration AdmissionGate::TimeUntilOneLeaves() const {
-  return entries_.empty() ? kMinRetryDelay : entries_.begin()->second.left.shared_time;
+absl::Status AdmissionGate::CheckTime(const AdmissionRequest& request, Forecast& forecast,
+                                      absl::Time now, const Newcomer& newcomer,
+                                      const Outcome& outcome) {
+  const Outcome without = Play(forecast, ToSeconds(now), nullptr, 0);
+  const double others_late = outcome.OthersLate(without);
+  const double late = std::max(outcome.newcomer_late, others_late);
+  if (late <= 0) return absl::OkStatus();
+  absl::Status refused =
+      outcome.newcomer_late > 0
+          ? DeadlineUnreachable(absl::Seconds(slowdown_ * outcome.finish), request.deadline - now)
+          : QueueFull(
+                "it would make another request miss its deadline",
+                {{"resource", "time"}, {"late", absl::FormatDuration(absl::Seconds(others_late))}});
+  std::vector<ForecastSample> alone;
+  AppendSamples(request.shape, 0, 0, request.shape.samples, {.deadline = newcomer.deadline},
+                &alone);
+  if (slowdown_ * forecast.Play(alone).back().end > newcomer.deadline) return refused;  // never
+
+  const absl::Duration wait = absl::Ceil(
+      std::max(absl::Seconds(RetryDelay(forecast, ToSeconds(now), newcomer, late)), kMinRetryDelay),
+      absl::Milliseconds(1));
+  if (!request.only_asks) {
+    promises_.Make({.caller = request.caller,
+                    .shape = request.shape,
+                    .at = now + wait,
+                    .until = now + wait + std::max(kRetryGrace, wait / 2),
+                    .place = absl::Seconds(newcomer.place),
+                    .deadline = absl::Seconds(newcomer.deadline)});
+  }
+  return RetryAfter(wait, std::move(refused));
+}
+
+// How long after now the newcomer would be let in, as far as is known now.
+double AdmissionGate::RetryDelay(Forecast& forecast, double now, const Newcomer& newcomer,
+                                 double late) const {
+  const Outcome without = Play(forecast, now, nullptr, 0);
+  double delay = late;
+  for (int guess = 0; guess < kRetryGuesses; ++guess) {
+    const Outcome later = Play(forecast, now, &newcomer, delay);
+    const double newcomer_late = kPromiseMargin * slowdown_ * later.finish - newcomer.deadline;
+    const double still_late = std::max(newcomer_late, later.OthersLate(without));
+    if (still_late <= 0) return delay;
+    delay += still_late;
+  }
+  return std::max(delay, without.end);
 }
 
 }  // namespace image_variations

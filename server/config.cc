@@ -334,6 +334,7 @@ absl::StatusOr<Command> ReadCommand(int argc, const char* const* argv, Environme
   config.hub_cache = HubCacheFolder(environment);
   if (const char* socket = environment("NOTIFY_SOCKET")) config.notify_socket = socket;
   config.admission.max_samples = config.engine.batcher.max_waiting_samples;
+  config.admission.max_rows = config.engine.batcher.max_rows;
   config.admission.interactive_target = config.engine.batcher.interactive_target;
   config.admission.batch_target = config.engine.batcher.batch_target;
   RETURN_IF_ERROR(CheckTogether(config));

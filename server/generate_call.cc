@@ -103,9 +103,15 @@ absl::Status GenerateCall::Admit(absl::StatusOr<ValidRequest> request) {
   RETURN_IF_ERROR(request.status());
   request_ = *std::move(request);
   ASSIGN_OR_RETURN(caller_ticket_, context_.caller_limits.Enter(caller_, UnetRowsOf(request_)));
-  const RequestCost cost = CostOf(request_, static_cast<int64_t>(image_.size()),
-                                  context_.engine.status().step_cost, context_.max_rows);
-  ASSIGN_OR_RETURN(ticket_, context_.gate.Enter(cost, request_.priority, deadline_, begin_));
+  const AdmissionRequest asked{
+      .bytes = BytesOf(request_, static_cast<int64_t>(image_.size())),
+      .shape = ShapeOf(request_, context_.engine.model().latent_factor),
+      .priority = request_.priority,
+      .deadline = deadline_,
+      .caller = caller_,
+      .only_asks = request_.validate_only,
+  };
+  ASSIGN_OR_RETURN(ticket_, context_.gate.Enter(asked, context_.engine.status().cost, begin_));
   return absl::OkStatus();
 }
 
@@ -149,13 +155,14 @@ absl::StatusOr<Job> GenerateCall::MakeJob() {
       .latent_height = request_.height / factor,
       .priority = request_.priority,
       .deadline = deadline_,
+      .caller = caller_,
       .listener = shared_from_this(),
   };
 }
 
 void GenerateCall::OnProgress(const JobProgress& news) {
   steps_done_ = news.steps_done;
-  ticket_.ReportProgress(news.steps_done, news.steps_total);
+  ticket_.ReportProgress(news);
   v1::Progress progress;
   progress.set_steps_done(news.steps_done);
   progress.set_steps_total(news.steps_total);
@@ -177,11 +184,17 @@ void GenerateCall::OnSample(int index, absl::StatusOr<SampleResult> result) {
 
 void GenerateCall::OnDone(const JobMetrics& metrics) {
   job_metrics_ = metrics;
+  ticket_.ReportServed(context_.clock.Now());
   EndPart();
 }
 
 // Codec thread.
 void GenerateCall::Encode(int index, const SampleResult& result) {
+  if (is_cancelled()) {
+    AnswerFailed(index,
+                 WhyCancelled(context_.clock.Now(), deadline_));  // nobody would read the picture
+    return;
+  }
   const uint64_t seed = request_.seed + static_cast<uint64_t>(index);
   v1::Variation variation;
   variation.set_index(index);

@@ -33,7 +33,6 @@ struct CallContext {
   Engine& engine;
   const RequestValidator& validator;
   CallerLimits& caller_limits;
-  int max_rows;  // of one UNet call
 };
 
 // Of a call that gRPC cancels: it does so for its caller and for its deadline alike.

@@ -74,7 +74,6 @@ void VariationsService::Serve(Engine& engine) {
       .engine = engine,
       .validator = *validator_,
       .caller_limits = caller_limits_,
-      .max_rows = engine_options_.batcher.max_rows,
   });
   serving_ = calls_.get();
 }
@@ -214,7 +213,7 @@ grpc::ServerUnaryReactor* VariationsService::GetServerStatus(
     for (int rows = 1; rows <= engine_options_.batcher.max_rows; rows *= 2) {
       v1::StepCost& cost = *response->add_step_costs();
       cost.set_rows(rows);
-      *cost.mutable_time() = ToProto(engine.step_cost.Predict(area, rows));
+      *cost.mutable_time() = ToProto(engine.cost.unet.Predict(area, rows));
     }
   }
   reactor->Finish(record.End(absl::OkStatus()));

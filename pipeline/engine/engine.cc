@@ -1,6 +1,7 @@
 #include "pipeline/engine/engine.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/cord.h"
@@ -15,6 +16,7 @@ struct Engine::OpenJob {
   Job job;
   absl::Time submitted;
   int open_samples = 0;
+  int samples_fresh = 0;
   int steps_done = 0;
   absl::Time denoise_begin = absl::InfiniteFuture();
   int64_t shared_rows = 0;   // rows of all UNet calls that it took part in ...
@@ -44,6 +46,23 @@ absl::Status NonFiniteError(absl::string_view stage) {
   return status;
 }
 
+LatentSize SizeOf(const Job& job) { return {job.latent_width, job.latent_height}; }
+
+// The heartbeat of one call of the runner.
+class Beat {
+ public:
+  Beat(Heartbeat& heartbeat, absl::string_view stage, absl::Time now, absl::Duration predicted)
+      : heartbeat_(heartbeat) {
+    heartbeat_.BeginCall(stage, now, predicted);
+  }
+  ~Beat() { heartbeat_.EndCall(); }
+  Beat(const Beat&) = delete;
+  Beat& operator=(const Beat&) = delete;
+
+ private:
+  Heartbeat& heartbeat_;
+};
+
 // The jobs of some samples, each once.
 std::vector<JobId> JobsOf(absl::Span<const Placement> placements) {
   std::vector<JobId> jobs;
@@ -67,7 +86,7 @@ Engine::Engine(EngineOptions options, std::unique_ptr<ModelRunner> runner, const
 Engine::~Engine() {
   TakeMail();
   batcher_.CancelAll(absl::CancelledError("the engine is closing"));
-  Answer(batcher_.Plan(absl::InfinitePast(), step_cost_).stopped);
+  Answer(batcher_.Plan(absl::InfinitePast(), cost_).stopped);
 }
 
 absl::Status Engine::Submit(Job job) {
@@ -91,7 +110,7 @@ EngineStatus Engine::status() const {
 absl::Status Engine::WarmUp() {
   RETURN_IF_ERROR(image_variations::WarmUp(
       *runner_, clock_, std::min(options_.batcher.max_rows, options_.batcher.max_slots),
-      options_.warm_up_budget, &step_cost_));
+      options_.warm_up_budget, &cost_));
   PublishStatus();
   return absl::OkStatus();
 }
@@ -100,7 +119,8 @@ bool Engine::RunTick() {
   failed_.clear();
   report_ = {};
   TakeMail();
-  const Tick tick = batcher_.Plan(clock_.Now(), step_cost_);
+  planned_at_ = clock_.Now();
+  const Tick tick = batcher_.Plan(planned_at_, cost_);
   Answer(tick.stopped);
   Forget(tick.forget);
   EmbedImages(tick);
@@ -137,11 +157,13 @@ void Engine::TakeMail() {
   for (Mail& mail : submitted) {
     const JobId id = mail.job.id;
     const int sample_count = mail.job.sample_count;
-    const absl::Status enqueued = device_.ok() ? batcher_.Enqueue(mail.job, clock_.Now()) : device_;
+    const absl::Status enqueued =
+        device_.ok() ? batcher_.Enqueue(mail.job, clock_.Now(), cost_) : device_;
     jobs_.emplace(id, std::make_unique<OpenJob>(OpenJob{
                           .job = std::move(mail.job),
                           .submitted = mail.submitted,
                           .open_samples = sample_count,
+                          .samples_fresh = sample_count,
                       }));
     if (enqueued.ok()) continue;
     for (int index = 0; index < sample_count; ++index) EndSample({id, index}, enqueued);
@@ -162,12 +184,17 @@ void Engine::EmbedImages(const Tick& tick) {
     OpenJob& open = *jobs_.at(id);
     const absl::Time begin = clock_.Now();
     open.metrics.queue_time = begin - open.submitted;
+    const Beat beat(heartbeat_, "embed", begin, cost_.embedding.Predict(CostModel::kSourceArea));
     const absl::Status status =
         device_.ok() ? runner_->EmbedImage(id, *open.job.source, open.job.preprocessing) : device_;
     open.metrics.embed_time = clock_.Now() - begin;
     report_.embed_time += open.metrics.embed_time;
     ++report_.embedded_jobs;
-    if (!status.ok()) FailJob(id, status, tick);
+    if (status.ok()) {
+      cost_.embedding.Observe(CostModel::kSourceArea, open.metrics.embed_time);
+    } else {
+      FailJob(id, status, tick);
+    }
   }
 }
 
@@ -182,6 +209,7 @@ void Engine::PrepareLatents(const Tick& tick) {
                       .latent_height = job.latent_height,
                       .init_noise_sigma = job.plan->init_noise_sigma});
     }
+    const Beat beat(heartbeat_, "prepare", clock_.Now(), absl::ZeroDuration());
     return runner_->PrepareLatents(rows);
   });
 }
@@ -204,18 +232,21 @@ absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
   int unet_rows = 0;
   for (const StepRow& row : rows) unet_rows += RowsPerStep(row.guidance_scale);
   const int padded_rows = batcher_.PaddedRows(unet_rows);
+  const LatentSize size = SizeOf(jobs_.at(samples[0].sample.job)->job);
   const absl::Time begin = clock_.Now();
+  std::optional<Beat> beat(std::in_place, heartbeat_, "denoise", begin,
+                           cost_.unet.Predict(size.area(), padded_rows));
   const auto finite = runner_->Denoise(rows, padded_rows);
+  beat.reset();
   const absl::Time end = clock_.Now();
   if (absl::IsResourceExhausted(finite.status())) {
     observer_.OnOutOfMemory(padded_rows);
     // What does not fit alone says nothing of the calls of others.
-    if (samples.size() > 1) batcher_.LimitRows(unet_rows / 2);
+    if (samples.size() > 1) batcher_.OnOutOfMemory(size, unet_rows);
   }
   RETURN_IF_ERROR(finite.status());
 
-  const Job& any = jobs_.at(samples[0].sample.job)->job;
-  step_cost_.Observe(int64_t{any.latent_width} * any.latent_height, padded_rows, end - begin);
+  cost_.unet.Observe(size.area(), padded_rows, end - begin);
   report_.unet_rows += unet_rows;
   report_.padded_rows += padded_rows;
   report_.denoise_time += end - begin;
@@ -228,6 +259,7 @@ absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
   }
   for (size_t i = 0; i < samples.size(); ++i) {
     OpenJob& open = *jobs_.at(samples[i].sample.job);
+    if (rows[i].step == open.job.plan->steps.data()) --open.samples_fresh;
     ++open.steps_done;
     open.metrics.unet_rows += RowsPerStep(rows[i].guidance_scale);
   }
@@ -239,12 +271,16 @@ absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
 }
 
 void Engine::ReportProgress(absl::Span<const Placement> samples) {
+  const auto remaining = batcher_.PredictRemaining(planned_at_, cost_);
+  const absl::Duration elapsed = clock_.Now() - planned_at_;
   for (const JobId id : JobsOf(samples)) {
     const OpenJob& open = *jobs_.at(id);
     open.job.listener->OnProgress({
         .steps_done = open.steps_done,
         .steps_total = open.job.sample_count * static_cast<int>(open.job.plan->steps.size()),
-        .predicted_remaining = batcher_.PredictBacklog(step_cost_, id),
+        .samples_open = open.open_samples,
+        .samples_fresh = open.samples_fresh,
+        .predicted_remaining = std::max(remaining.at(id) - elapsed, absl::ZeroDuration()),
     });
   }
 }
@@ -257,7 +293,12 @@ void Engine::DecodeJudgeAndAnswer(const Tick& tick) {
 absl::Status Engine::DecodeSamples(absl::Span<const Placement> samples) {
   std::vector<SlotId> slots;
   for (const Placement& placement : samples) slots.push_back(placement.slot);
+  int64_t area = 0;
+  for (const Placement& placement : samples) {
+    area += SizeOf(jobs_.at(placement.sample.job)->job).area();
+  }
   const absl::Time begin = clock_.Now();
+  const Beat beat(heartbeat_, "decode", begin, cost_.decode.Predict(area));
   ASSIGN_OR_RETURN(std::vector<std::optional<Image>> pictures, runner_->DecodeLatents(slots));
   const absl::Time decoded = clock_.Now();
 
@@ -271,6 +312,10 @@ absl::Status Engine::DecodeSamples(absl::Span<const Placement> samples) {
   ASSIGN_OR_RETURN(const std::vector<ImageScores> scores, runner_->ScoreImages(score_rows));
   const absl::Time judged = clock_.Now();
 
+  // Samples of several sizes may be decoded together: each has its share by area.
+  const LatentSize first = SizeOf(jobs_.at(samples[0].sample.job)->job);
+  cost_.decode.Observe(first.area(), (judged - begin) * (static_cast<double>(first.area()) /
+                                                         static_cast<double>(area)));
   report_.latents_decode_time += decoded - begin;
   report_.safety_time += judged - decoded;
   report_.decoded_samples += static_cast<int>(samples.size());
@@ -359,13 +404,13 @@ void Engine::PublishStatus() {
   report_.running_samples = batcher_.running_samples();
   report_.waiting_samples = batcher_.waiting_samples();
   observer_.OnTick(report_);
-  const absl::Duration backlog = batcher_.PredictBacklog(step_cost_);
+  const absl::Duration backlog = batcher_.PredictBacklog(cost_);
   absl::MutexLock lock(&mutex_);
   status_.rows_running = report_.unet_rows;
   status_.samples_running = report_.running_samples;
   status_.samples_waiting = report_.waiting_samples;
   status_.predicted_backlog = backlog;
-  status_.step_cost = step_cost_;
+  status_.cost = cost_;
 }
 
 }  // namespace image_variations

@@ -12,12 +12,13 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "pipeline/base/clock.h"
+#include "pipeline/engine/cost_model.h"
 #include "pipeline/engine/engine_observer.h"
+#include "pipeline/engine/heartbeat.h"
 #include "pipeline/engine/job.h"
 #include "pipeline/engine/model_runner.h"
 #include "pipeline/engine/safety_policy.h"
 #include "pipeline/engine/step_batcher.h"
-#include "pipeline/engine/step_cost.h"
 
 namespace image_variations {
 
@@ -33,7 +34,7 @@ struct EngineStatus {
   int samples_running = 0;  // holding a slot
   int samples_waiting = 0;
   absl::Duration predicted_backlog;  // all open work at the measured step cost
-  StepCostModel step_cost;
+  CostModel cost;
   absl::Status device;  // non-OK: lost
 };
 
@@ -55,6 +56,7 @@ class Engine {
   // Any thread.
   EngineStatus status() const ABSL_LOCKS_EXCLUDED(mutex_);
   const ModelInfo& model() const { return runner_->info(); }  // any thread
+  const Heartbeat& heartbeat() const { return heartbeat_; }   // any thread
 
   // Engine thread only. Measures the step cost with rows from 1 to max_rows at the model's default
   // size, so that the first request is planned with numbers; non-OK: the model does not run on this
@@ -101,11 +103,13 @@ class Engine {
   const Clock& clock_;
   EngineObserver& observer_;
   StepBatcher batcher_;  // ... like these
-  StepCostModel step_cost_;
+  CostModel cost_;
   std::map<JobId, std::unique_ptr<OpenJob>> jobs_;
   absl::Status device_;
   std::vector<SampleRef> failed_;  // of the running tick
   TickReport report_;              // of the running tick
+  absl::Time planned_at_;
+  Heartbeat heartbeat_;
 
   mutable absl::Mutex mutex_;  // guards the mailbox and the snapshot, nothing else
   std::vector<Mail> submitted_ ABSL_GUARDED_BY(mutex_);

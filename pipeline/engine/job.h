@@ -1,9 +1,11 @@
 // A request as the engine sees it: values, and one listener that hears what became of it.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -24,6 +26,14 @@ enum class Preprocessing {
 
 enum class Priority { kInteractive, kBatch };
 
+struct LatentSize {
+  int width = 0;
+  int height = 0;
+
+  auto operator<=>(const LatentSize&) const = default;
+  int64_t area() const { return int64_t{width} * height; }
+};
+
 // One picture that a job asked for, judged.
 struct SampleResult {
   CheckedImage image;
@@ -39,6 +49,8 @@ inline constexpr absl::string_view kNonFiniteStagePayload = "imagevariations/non
 struct JobProgress {
   int steps_done = 0;  // UNet calls, over all samples of the job
   int steps_total = 0;
+  int samples_open = 0;   // not answered yet
+  int samples_fresh = 0;  // of those, without any step
   absl::Duration predicted_remaining;
 };
 
@@ -78,6 +90,7 @@ struct Job {
   int latent_height = 0;
   Priority priority = Priority::kInteractive;
   absl::Time deadline = absl::InfiniteFuture();
+  std::string caller;  // jobs of one caller stand in line behind each other
   std::shared_ptr<JobListener> listener;
 };
 

@@ -1,43 +1,89 @@
 #include "pipeline/engine/step_batcher.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/status_macros.h"
 
 namespace image_variations {
+namespace {
 
-StepBatcher::StepBatcher(StepBatcherOptions options) : options_(std::move(options)) {
+constexpr int kLookAhead = 64;  // samples of a line that one plan or prediction looks at
+
+}  // namespace
+
+// Several lines as one, in order of urgency.
+class StepBatcher::Walk {
+ public:
+  void Add(const LineKey& key, const Line& line) {
+    if (!line.empty()) lines_.push_back({key, line.begin(), line.end()});
+  }
+  template <typename Predicate>
+  void DropLines(Predicate predicate) {
+    std::erase_if(lines_, [&](const Position& position) { return predicate(position.key); });
+  }
+  // nullptr after the last one.
+  Sample* Next() {
+    const auto next = std::min_element(
+        lines_.begin(), lines_.end(),
+        [](const Position& a, const Position& b) { return a.at->first < b.at->first; });
+    if (next == lines_.end()) return nullptr;
+    Sample* sample = next->at->second;
+    if (++next->at == next->end) lines_.erase(next);
+    return sample;
+  }
+
+ private:
+  struct Position {
+    LineKey key;
+    Line::const_iterator at, end;
+  };
+  std::vector<Position> lines_;
+};
+
+Candidate StepBatcher::Sample::candidate(absl::Time now) const {
+  return {.rows = job->rows(),
+          .steps_left = steps_left(),
+          .needs_embedding = !job->embedded,
+          .seconds_left = absl::ToDoubleSeconds(job->deadline - now)};
+}
+
+StepBatcher::StepBatcher(StepBatcherOptions options)
+    : options_(std::move(options)),
+      order_(options_.interactive_target, options_.batch_target),
+      ceilings_(options_.max_rows) {
   IV_CHECK(options_.max_slots > 0 && options_.max_rows > 0);
   IV_CHECK(options_.allowed_rows.empty() || options_.allowed_rows.back() >= options_.max_rows);
   for (SlotId slot = options_.max_slots; slot > 0; --slot) free_slots_.push_back(slot - 1);
 }
 
-absl::Status StepBatcher::Enqueue(const Job& job, absl::Time now) {
+absl::Status StepBatcher::Enqueue(const Job& job, absl::Time now, const CostModel& cost) {
   if (waiting_samples() + job.sample_count > options_.max_waiting_samples) {
     return absl::ResourceExhaustedError(absl::StrCat("the line is full: ", waiting_samples(),
                                                      " samples wait, limit ",
                                                      options_.max_waiting_samples));
   }
-  const absl::Duration target =
-      job.priority == Priority::kBatch ? options_.batch_target : options_.interactive_target;
-  const JobUrgency urgency{std::min(job.deadline, now + target), arrivals_++};
-  const int rows = RowsPerStep(job.guidance_scale);
-  const auto [it, is_new] =
-      jobs_.emplace(job.id, OpenJob{.plan = job.plan,
-                                    .guidance_scale = job.guidance_scale,
-                                    .latent_width = job.latent_width,
-                                    .latent_height = job.latent_height,
-                                    .deadline = job.deadline,
-                                    .urgency = urgency,
-                                    .open_samples = job.sample_count,
-                                    .rows_left = int64_t{rows} * job.sample_count *
-                                                 static_cast<int64_t>(job.plan->steps.size())});
-  IV_CHECK(is_new && job.sample_count > 0 && !job.plan->steps.empty());
-  jobs_by_urgency_.emplace(urgency, job.id);
+  const LatentSize size{job.latent_width, job.latent_height};
+  const auto steps = static_cast<int64_t>(job.plan->steps.size());
+  const int64_t rows = RowsPerStep(job.guidance_scale) * job.sample_count * steps;
+  Forecast forecast(cost, options_.max_rows, options_.allowed_rows);
+  const absl::Duration work = forecast.times(size).WorkOf(rows, job.sample_count, 1);
+  const absl::Time place = order_.PlaceOf(job.caller, job.priority, job.deadline, now);
+  order_.Join(job.caller, job.priority, work, now);
+  const auto [it, is_new] = jobs_.emplace(job.id, OpenJob{.plan = job.plan,
+                                                          .guidance_scale = job.guidance_scale,
+                                                          .size = size,
+                                                          .deadline = job.deadline,
+                                                          .urgency = {place, arrivals_++},
+                                                          .open_samples = job.sample_count});
+  IV_CHECK(is_new && job.sample_count > 0 && steps > 0);
   deadlines_.emplace(job.deadline, job.id);
   for (int index = 0; index < job.sample_count; ++index) {
-    samples_.emplace(SampleRef{job.id, index}, Sample{});
-    unfinished_.emplace(urgency, SampleRef{job.id, index});
+    const SampleRef ref{job.id, index};
+    Join(samples_.emplace(ref, Sample{ref, &it->second, {}}).first->second);
   }
+  backlog_[size].rows += rows;
+  backlog_[size].pictures += job.sample_count;
   return absl::OkStatus();
 }
 
@@ -49,11 +95,12 @@ void StepBatcher::CancelAll(const absl::Status& why) {
   for (const auto& [id, job] : jobs_) Cancel(id, why);
 }
 
-Tick StepBatcher::Plan(absl::Time now, const StepCostModel& cost) {
+Tick StepBatcher::Plan(absl::Time now, const CostModel& cost) {
   Tick tick;
   StopExpiredAndCancelled(now, &tick);
-  ChooseRows(cost, &tick);
-  ChooseDecodes(&tick);
+  Forecast forecast(cost, options_.max_rows, options_.allowed_rows);
+  ChooseRows(now, forecast, &tick);
+  ChooseDecodes(now, forecast, &tick);
   tick.forget = std::exchange(forget_, {});
   return tick;
 }
@@ -74,26 +121,63 @@ void StepBatcher::Stop(JobId id, const absl::Status& why, Tick* tick) {
   }
 }
 
-void StepBatcher::ChooseRows(const StepCostModel& cost, Tick* tick) {
-  const OpenJob* first = nullptr;
-  int budget = 0;
-  for (const auto& [urgency, ref] : unfinished_) {
-    OpenJob& job = jobs_.at(ref.job);
-    Sample& sample = samples_.at(ref);
-    if (!sample.slot && free_slots_.empty()) continue;
-    if (first == nullptr) {
-      first = &job;
-      budget = std::max(job.rows(), cost.EfficientRows(job.latent_area(), options_.max_rows));
+// The most urgent sample that can still be in time; when none can, the most urgent one.
+StepBatcher::Sample* StepBatcher::First(absl::Time now, Forecast& forecast) {
+  Walk walk;
+  for (const auto& [key, line] : lines_) {
+    if (key.has_slot || !free_slots_.empty()) walk.Add(key, line);
+  }
+  Sample* first = nullptr;
+  for (int looked_at = 0; looked_at < kLookAhead; ++looked_at) {
+    Sample* sample = walk.Next();
+    if (sample == nullptr) break;
+    if (!sample->candidate(now).is_lost(forecast.times(sample->job->size))) return sample;
+    if (first == nullptr) first = sample;
+  }
+  return first;
+}
+
+void StepBatcher::ChooseRows(absl::Time now, Forecast& forecast, Tick* tick) {
+  const Sample* first = First(now, forecast);
+  if (first == nullptr) return;
+  const LatentSize size = first->job->size;
+  const SampleTimes& times = forecast.times(size);
+  int budget = RowBudget(times, ceilings_.Of(size), first->job->rows());
+  size_t slots = free_slots_.size();
+  std::vector<Sample*> chosen, lost;
+  std::vector<Candidate> candidates;
+  const auto take = [&](Sample* sample) {
+    if (sample->job->rows() > budget || (!sample->slot && slots == 0)) return;
+    budget -= sample->job->rows();
+    if (!sample->slot) --slots;
+    chosen.push_back(sample);
+    candidates.push_back(sample->candidate(now));
+  };
+  Walk walk;
+  for (const auto& [key, line] : lines_) {
+    if (key.size == size) walk.Add(key, line);
+  }
+  while (budget > 0 && lost.size() < kLookAhead) {
+    walk.DropLines(
+        [&](const LineKey& key) { return key.rows > budget || (!key.has_slot && slots == 0); });
+    Sample* sample = walk.Next();
+    if (sample == nullptr) break;
+    if (sample->candidate(now).is_lost(times)) {
+      lost.push_back(sample);
+    } else {
+      take(sample);
     }
-    const bool same_size =
-        job.latent_width == first->latent_width && job.latent_height == first->latent_height;
-    if (!same_size || tick->unet_rows + job.rows() > budget) continue;
-    if (!sample.slot) Place(ref, job, sample, tick);
-    tick->denoise.push_back({ref, *sample.slot});
+  }
+  for (Sample* sample : lost) take(sample);
+
+  chosen.resize(static_cast<size_t>(SamplesTogether(candidates, times)));
+  for (Sample* sample : chosen) {
+    if (!sample->slot) Place(*sample, tick);
+    const OpenJob& job = *sample->job;
+    tick->denoise.push_back({sample->ref, *sample->slot});
     tick->step_rows.push_back(
-        {*sample.slot, ref.job, &job.plan->steps[sample.next_step], job.guidance_scale});
+        {*sample->slot, sample->ref.job, &job.plan->steps[sample->next_step], job.guidance_scale});
     tick->unet_rows += job.rows();
-    if (tick->unet_rows == budget) break;
   }
   tick->padded_rows = PaddedRows(tick->unet_rows);
 }
@@ -104,73 +188,153 @@ int StepBatcher::PaddedRows(int rows) const {
   return rows > 0 && bucket != allowed.end() ? *bucket : rows;
 }
 
-void StepBatcher::Place(const SampleRef& ref, OpenJob& job, Sample& sample, Tick* tick) {
-  sample.slot = free_slots_.back();
-  free_slots_.pop_back();
-  tick->prepare.push_back({ref, *sample.slot});
-  if (!std::exchange(job.embedded, true)) tick->embed.push_back(ref.job);
+void StepBatcher::OnOutOfMemory(LatentSize size, int rows) {
+  ceilings_.OnOutOfMemory(size, rows);
+  out_of_memory_ = true;
 }
 
-// Samples that finished earlier, then those that take their last step in this very tick.
-void StepBatcher::ChooseDecodes(Tick* tick) {
-  const auto has_room = [&] {
-    return static_cast<int>(tick->decode.size()) < options_.max_decodes_per_tick;
-  };
-  for (const auto& [urgency, ref] : finished_) {
-    if (!has_room()) return;
-    tick->decode.push_back({ref, *samples_.at(ref).slot});
-  }
+void StepBatcher::Place(Sample& sample, Tick* tick) {
+  Leave(sample);
+  sample.slot = free_slots_.back();
+  free_slots_.pop_back();
+  Join(sample);
+  tick->prepare.push_back({sample.ref, *sample.slot});
+  if (!std::exchange(sample.job->embedded, true)) tick->embed.push_back(sample.ref.job);
+}
+
+// Samples that finished earlier, then those that take their last step in this very tick: one, and
+// more of them while the VAE takes no longer than the call. A picture waits when a more urgent
+// sample of the call would be late for it.
+void StepBatcher::ChooseDecodes(absl::Time now, Forecast& forecast, Tick* tick) {
+  Line ready = finished_;
+  double step = 0;
   for (const Placement& placement : tick->denoise) {
-    if (!has_room()) return;
-    const OpenJob& job = jobs_.at(placement.sample.job);
-    if (samples_.at(placement.sample).next_step + 1 == job.plan->steps.size()) {
-      tick->decode.push_back(placement);
-    }
+    Sample& sample = samples_.at(placement.sample);
+    step = forecast.times(sample.job->size).step[static_cast<size_t>(tick->unet_rows)];
+    if (sample.steps_left() == 1) ready.emplace(sample.urgency(), &sample);
+  }
+  const auto makes_late = [&](const Urgency& urgency, double time) {
+    return std::ranges::any_of(tick->denoise, [&](const Placement& placement) {
+      const Sample& running = samples_.at(placement.sample);
+      if (running.steps_left() == 1 || running.urgency() > urgency) return false;
+      const Candidate candidate = running.candidate(now);
+      const double needed = candidate.TimeToPicture(forecast.times(running.job->size), step);
+      return needed <= candidate.seconds_left && needed + time > candidate.seconds_left;
+    });
+  };
+  double time = 0;
+  for (const auto& [urgency, sample] : ready) {
+    time += forecast.times(sample->job->size).decode;
+    const bool is_first = tick->decode.empty();
+    if (static_cast<int>(tick->decode.size()) == options_.max_decodes_per_tick) return;
+    if ((!is_first && time > step) || makes_late(urgency, time)) return;
+    tick->decode.push_back({sample->ref, *sample->slot});
   }
 }
 
 void StepBatcher::Commit(const Tick& tick, const std::vector<SampleRef>& failed) {
+  if (!std::exchange(out_of_memory_, false) && !tick.denoise.empty()) {
+    if (const auto any = samples_.find(tick.denoise[0].sample); any != samples_.end()) {
+      ceilings_.OnCall(any->second.job->size, tick.unet_rows);
+    }
+  }
   for (const SampleRef& ref : failed) End(ref);
   for (const Placement& placement : tick.denoise) {
     const auto it = samples_.find(placement.sample);
     if (it == samples_.end()) continue;  // failed
-    OpenJob& job = jobs_.at(placement.sample.job);
-    job.rows_left -= job.rows();
-    if (++it->second.next_step < job.plan->steps.size()) continue;
-    unfinished_.erase({job.urgency, placement.sample});
-    finished_.emplace(job.urgency, placement.sample);
+    Sample& sample = it->second;
+    backlog_[sample.job->size].rows -= sample.job->rows();
+    if (sample.steps_left() > 1) {
+      ++sample.next_step;
+      continue;
+    }
+    Leave(sample);
+    ++sample.next_step;
+    Join(sample);
   }
-  for (const Placement& placement : tick.decode) End(placement.sample);
+  for (const Placement& placement : tick.decode) {
+    if (samples_.contains(placement.sample)) End(placement.sample);
+  }
 }
 
-// Takes the sample out of everything; unknown when it has failed in the same tick.
+void StepBatcher::Join(Sample& sample) {
+  if (sample.steps_left() == 0) {
+    finished_.emplace(sample.urgency(), &sample);
+  } else {
+    lines_[{sample.job->size, sample.job->rows(), sample.slot.has_value()}].emplace(
+        sample.urgency(), &sample);
+  }
+}
+
+void StepBatcher::Leave(const Sample& sample) {
+  if (sample.steps_left() == 0) {
+    finished_.erase(sample.urgency());
+    return;
+  }
+  const auto line = lines_.find({sample.job->size, sample.job->rows(), sample.slot.has_value()});
+  line->second.erase(sample.urgency());
+  if (line->second.empty()) lines_.erase(line);
+}
+
 void StepBatcher::End(const SampleRef& ref) {
   const auto it = samples_.find(ref);
-  if (it == samples_.end()) return;
-  OpenJob& job = jobs_.at(ref.job);
-  const int64_t steps_left = static_cast<int64_t>(job.plan->steps.size() - it->second.next_step);
-  job.rows_left -= job.rows() * steps_left;
-  unfinished_.erase({job.urgency, ref});
-  finished_.erase({job.urgency, ref});
+  OpenJob& job = *it->second.job;
+  Leave(it->second);
+  const auto backlog = backlog_.find(job.size);
+  backlog->second.rows -= int64_t{job.rows()} * it->second.steps_left();
+  if (--backlog->second.pictures == 0) backlog_.erase(backlog);
   if (it->second.slot) free_slots_.push_back(*it->second.slot);
   samples_.erase(it);
   if (--job.open_samples > 0) return;
   if (job.embedded) forget_.push_back(ref.job);
-  jobs_by_urgency_.erase(job.urgency);
   deadlines_.erase({job.deadline, ref.job});
   jobs_.erase(ref.job);
 }
 
-absl::Duration StepBatcher::PredictBacklog(const StepCostModel& cost,
-                                           std::optional<JobId> up_to) const {
+absl::Duration StepBatcher::PredictBacklog(const CostModel& cost) const {
+  Forecast forecast(cost, options_.max_rows, options_.allowed_rows);
   absl::Duration time;
-  for (const auto& [urgency, id] : jobs_by_urgency_) {
-    const OpenJob& job = jobs_.at(id);
-    const int rows = std::max(job.rows(), cost.EfficientRows(job.latent_area(), options_.max_rows));
-    time += cost.Predict(job.latent_area(), rows) * (static_cast<double>(job.rows_left) / rows);
-    if (id == up_to) break;
+  for (const auto& [size, work] : backlog_) {
+    time += forecast.times(size).WorkOf(work.rows, work.pictures, 0);
   }
   return time;
+}
+
+std::map<JobId, absl::Duration> StepBatcher::PredictRemaining(absl::Time now,
+                                                              const CostModel& cost) const {
+  Walk walk;
+  for (const auto& [key, line] : lines_) walk.Add(key, line);
+  std::vector<const Sample*> samples;
+  for (const auto& [urgency, sample] : finished_) samples.push_back(sample);
+  for (int i = 0; i < kLookAhead; ++i) {
+    if (const Sample* next = walk.Next()) samples.push_back(next);
+  }
+  std::vector<ForecastSample> planned;
+  std::map<JobId, int> counted;
+  for (const Sample* sample : samples) {
+    const OpenJob& job = *sample->job;
+    planned.push_back({.place = absl::ToDoubleSeconds(job.urgency.first - now),
+                       .deadline = absl::ToDoubleSeconds(job.deadline - now),
+                       .size = job.size,
+                       .steps_left = sample->steps_left(),
+                       .rows = job.rows(),
+                       .needs_embedding = !job.embedded});
+    ++counted[sample->ref.job];
+  }
+  Forecast forecast(cost, options_.max_rows, options_.allowed_rows);
+  const std::vector<ForecastTimes> times = forecast.Play(planned);
+  std::map<JobId, absl::Duration> remaining;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    absl::Duration& time = remaining[samples[i]->ref.job];
+    time = std::max(time, absl::Seconds(times[i].end));
+  }
+  for (auto& [id, time] : remaining) {  // and the samples of these jobs farther back in line
+    const OpenJob& job = jobs_.at(id);
+    const int farther = job.open_samples - counted.at(id);
+    const auto rows = static_cast<int64_t>(job.plan->steps.size()) * job.rows() * farther;
+    time += forecast.times(job.size).WorkOf(rows, farther, 0);
+  }
+  return remaining;
 }
 
 }  // namespace image_variations

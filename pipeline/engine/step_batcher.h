@@ -1,7 +1,6 @@
-// Decides which samples share the next UNet call.
+// Decides which samples share the next UNet call, and which pictures are decoded after it.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -12,8 +11,11 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "pipeline/engine/cost_model.h"
+#include "pipeline/engine/forecast.h"
 #include "pipeline/engine/job.h"
-#include "pipeline/engine/step_cost.h"
+#include "pipeline/engine/line_order.h"
+#include "pipeline/engine/row_ceilings.h"
 #include "pipeline/engine/tick.h"
 
 namespace image_variations {
@@ -22,49 +24,50 @@ struct StepBatcherOptions {
   // Samples that hold latents at the same time: few kilobytes each. An urgent sample waits for one
   // when all are taken.
   int max_slots = 256;
-  // UNet rows in one call. The measured step cost decides below it.
+  // UNet rows in one call. Measured costs and deadlines decide below it.
   int max_rows = 16;
   // Samples in line without a slot; one more is refused.
   int max_waiting_samples = 1024;
-  // Finished latents that are decoded in one tick: bounds how long a step waits behind the VAE.
+  // Finished latents that are decoded in one tick. The measured cost decides below it.
   int max_decodes_per_tick = 4;
   // Row counts that a call may have, ascending; a call is padded to the next one. Empty: any (CPU).
   std::vector<int> allowed_rows;
-  // What a job without a deadline is planned by: arrival + this.
+  // What a job without a deadline is planned by: its start in line + this.
   absl::Duration interactive_target = absl::Minutes(2);
   absl::Duration batch_target = absl::Minutes(30);
 };
 
 // Bookkeeping only: no tensors, threads or clock. Thread-compatible; owned by the engine thread.
 //
-// Each sample has an effective deadline: its job's, or arrival + the target of its priority class.
-// A tick serves the samples with the earliest one first, whether they hold a slot or not, up to the
-// row count that the step cost calls efficient: preemptive at every step where rows cost in
-// proportion, wide where they are nearly free.
+// Each sample has an effective deadline (LineOrder). A tick serves the samples with the earliest
+// one first, whether they hold a slot or not, as many as SamplesTogether says. Those that cannot
+// meet their deadline any more come after those that can.
 class StepBatcher {
  public:
   explicit StepBatcher(StepBatcherOptions);
 
   // RESOURCE_EXHAUSTED when the line is full; then nothing was kept. Ids must be new.
-  absl::Status Enqueue(const Job&, absl::Time now);
+  absl::Status Enqueue(const Job&, absl::Time now, const CostModel&);
   // Takes effect at the next Plan(); unknown ids are ignored.
   void Cancel(JobId, absl::Status why);
   void CancelAll(const absl::Status& why);
   // Strictly alternating: Plan, run, Commit.
-  Tick Plan(absl::Time now, const StepCostModel&);
+  Tick Plan(absl::Time now, const CostModel&);
   // What became of the tick: samples of `failed` end here, all others of it advanced.
   void Commit(const Tick&, const std::vector<SampleRef>& failed);
   // The rows of a call that takes `rows`: the next of allowed_rows.
   int PaddedRows(int rows) const;
-  // The most rows that a call may take from now on (the device ran out of memory above it).
-  void LimitRows(int max_rows) { options_.max_rows = std::max(1, max_rows); }
+  // A call of so many rows did not fit into the device's memory.
+  void OnOutOfMemory(LatentSize size, int rows);
 
   bool idle() const { return samples_.empty() && forget_.empty(); }
   int running_samples() const { return options_.max_slots - static_cast<int>(free_slots_.size()); }
   int waiting_samples() const { return static_cast<int>(samples_.size()) - running_samples(); }
-  // Time that the UNet calls of all open jobs take which are not less urgent than this one, it
-  // included; of all jobs when none is given.
-  absl::Duration PredictBacklog(const StepCostModel&, std::optional<JobId> up_to = {}) const;
+  // Time that all open work takes.
+  absl::Duration PredictBacklog(const CostModel&) const;
+  // Until the last picture of each job with a sample among the most urgent ones, as of the latest
+  // Plan().
+  std::map<JobId, absl::Duration> PredictRemaining(absl::Time now, const CostModel&) const;
 
  private:
   using JobUrgency = std::pair<absl::Time, uint64_t>;  // effective deadline, arrival
@@ -73,35 +76,60 @@ class StepBatcher {
   struct OpenJob {
     std::shared_ptr<const SamplerPlan> plan;
     float guidance_scale = 1;
-    int latent_width = 0, latent_height = 0;
+    LatentSize size;
     absl::Time deadline;
     JobUrgency urgency;
     int open_samples = 0;
-    int64_t rows_left = 0;
     bool embedded = false;
 
-    int64_t latent_area() const { return int64_t{latent_width} * latent_height; }
     int rows() const { return RowsPerStep(guidance_scale); }
   };
   struct Sample {
+    SampleRef ref;
+    OpenJob* job = nullptr;
     std::optional<SlotId> slot;
     size_t next_step = 0;
+
+    Urgency urgency() const { return {job->urgency, ref}; }
+    int steps_left() const { return static_cast<int>(job->plan->steps.size() - next_step); }
+    Candidate candidate(absl::Time now) const;
   };
+  // Samples with steps to go stand in lines of equals, so that a plan looks at no sample that it
+  // could not take.
+  struct LineKey {
+    LatentSize size;
+    int rows = 1;
+    bool has_slot = false;
+
+    auto operator<=>(const LineKey&) const = default;
+  };
+  using Line = std::map<Urgency, Sample*>;
+  struct Work {
+    int64_t rows = 0;
+    int pictures = 0;
+  };
+  class Walk;
 
   void Stop(JobId, const absl::Status& why, Tick*);
   void StopExpiredAndCancelled(absl::Time now, Tick*);
-  void ChooseRows(const StepCostModel&, Tick*);
-  void ChooseDecodes(Tick*);
-  void Place(const SampleRef&, OpenJob&, Sample&, Tick*);
+  Sample* First(absl::Time now, Forecast&);
+  void ChooseRows(absl::Time now, Forecast&, Tick*);
+  void ChooseDecodes(absl::Time now, Forecast&, Tick*);
+  void Place(Sample&, Tick*);
+  void Join(Sample&);
+  void Leave(const Sample&);
   void End(const SampleRef&);
 
   StepBatcherOptions options_;
+  LineOrder order_;
+  RowCeilings ceilings_;
+  bool out_of_memory_ = false;  // in the running tick
   std::map<JobId, OpenJob> jobs_;
-  std::map<JobUrgency, JobId> jobs_by_urgency_;
   std::set<std::pair<absl::Time, JobId>> deadlines_;
   std::map<SampleRef, Sample> samples_;
-  std::set<Urgency> unfinished_;  // samples with steps to go
-  std::set<Urgency> finished_;    // samples whose latents wait for the VAE
+  std::map<LineKey, Line> lines_;
+  Line finished_;                       // samples whose latents wait for the VAE
+  std::map<LatentSize, Work> backlog_;  // of all open samples
   std::vector<std::pair<JobId, absl::Status>> cancelled_;
   std::vector<SlotId> free_slots_;
   std::vector<JobId> forget_;

@@ -8,22 +8,24 @@ namespace {
 
 constexpr double kForgetting =
     0.98;  // weight of the past after one more observation: about the last 50 calls count
-constexpr double kOutlier = 8;        // times the prediction
-constexpr double kWorthwhile = 1.05;  // of the best time per row
+constexpr double kForgettingWhenSlower = 0.1;
+constexpr double kWorthwhile = 1.03;  // of the best time per row
 
 }  // namespace
 
 void StepCostModel::Observe(int64_t latent_area, int rows, absl::Duration time) {
-  const absl::Duration predicted = Predict(latent_area, rows);
-  if (fits_.contains(latent_area) && predicted > absl::ZeroDuration()) {
-    time = std::min(time, kOutlier * predicted);
-  }
   if (!fits_.contains(latent_area)) fits_.emplace(latent_area, Scaled(latent_area));
   Fit& fit = fits_.at(latent_area);
   const double x = rows;
   const double y = absl::ToDoubleSeconds(time);
+  double forgetting = kForgetting;
+  if (fit.weight > 0) {
+    const OutlierFilter::Verdict verdict = fit.filter.Judge(y, fit.base + fit.per_row * x);
+    if (verdict == OutlierFilter::Verdict::kHiccup) return;
+    if (verdict == OutlierFilter::Verdict::kSlowerFromNowOn) forgetting = kForgettingWhenSlower;
+  }
   for (double* sum : {&fit.weight, &fit.rows, &fit.seconds, &fit.rows_rows, &fit.rows_seconds}) {
-    *sum *= kForgetting;
+    *sum *= forgetting;
   }
   fit.weight += 1;
   fit.rows += x;

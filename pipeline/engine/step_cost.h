@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "pipeline/engine/outlier_filter.h"
 
 namespace image_variations {
 
@@ -14,14 +15,13 @@ namespace image_variations {
 // Thread-compatible.
 class StepCostModel {
  public:
-  // Takes in one measured call. Calls longer than 8 times the prediction weigh as 8 times: one
-  // hiccup moves the fit little.
+  // Takes in one measured call. A hiccup does not count; a device that has become slower does.
   void Observe(int64_t latent_area, int rows, absl::Duration);
 
   // Zero while nothing was observed.
   absl::Duration Predict(int64_t latent_area, int rows) const;
 
-  // The fewest rows whose time per row is within 5 % of the best that 1 to max_rows rows can have:
+  // The fewest rows whose time per row is within 3 % of the best that 1 to max_rows rows can have:
   // where more rows cost in proportion (a CPU at full size) that is few, where they are nearly free
   // (a GPU) as many as allowed;
   // max_rows while nothing was observed.
@@ -34,6 +34,7 @@ class StepCostModel {
   struct Fit {  // exponentially forgetting least squares over (rows, seconds)
     double weight = 0, rows = 0, seconds = 0, rows_rows = 0, rows_seconds = 0;
     double base = 0, per_row = 0;  // seconds
+    OutlierFilter filter{};
   };
 
   // The nearest area's cost, scaled to this area; its sums are left out.

@@ -12,6 +12,13 @@ constexpr JobId kWarmUpJob{0};
 constexpr absl::Duration kLongCall = absl::Seconds(1);  // so long that nothing else weighs
 constexpr int kRowsForAShape = 2;  // measured whatever it takes: fewer say nothing of more
 
+constexpr int kSmallPicture = 4;  // its side is the default's divided by this
+
+int64_t LatentArea(const ModelInfo& info, int shrink = 1) {
+  return int64_t{info.default_width / info.latent_factor / shrink} *
+         (info.default_height / info.latent_factor / shrink);
+}
+
 // Latents of the model's default size, each side divided by `shrink`.
 absl::Status PrepareSlots(ModelRunner& runner, int slots, int shrink = 1) {
   const ModelInfo& info = runner.info();
@@ -40,16 +47,30 @@ absl::StatusOr<absl::Duration> TimeCall(ModelRunner& runner, const Clock& clock,
   return time;
 }
 
-// All but the UNet, which is timed. A small picture shows that they run: at full size the VAE alone
-// would take a gigabyte and, on a CPU, half a minute.
-absl::Status RunOtherStages(ModelRunner& runner) {
+// All but the UNet. A small picture shows that they run and, scaled, what they take: at full size
+// the VAE alone would take a gigabyte and, on a CPU, half a minute. Twice: the first time pays for
+// things that are done once.
+absl::Status TimeOtherStages(ModelRunner& runner, const Clock& clock, CostModel* cost) {
   const int side = 64;
   const Image gray{side, side, std::vector<uint8_t>(size_t{3} * side * side, 128)};
-  RETURN_IF_ERROR(runner.EmbedImage(kWarmUpJob, gray, Preprocessing::kModelCard));
-  RETURN_IF_ERROR(PrepareSlots(runner, 1, 4));
-  ASSIGN_OR_RETURN(const auto pictures, runner.DecodeLatents(std::vector<SlotId>{0}));
-  if (!pictures[0]) return absl::InternalError("the VAE's output is not finite");
-  return runner.ScoreImages(std::vector<ScoreRow>{{kWarmUpJob, &*pictures[0]}}).status();
+  for (const bool counts : {false, true}) {
+    const absl::Time begin = clock.Now();
+    RETURN_IF_ERROR(runner.EmbedImage(kWarmUpJob, gray, Preprocessing::kModelCard));
+    const absl::Time embedded = clock.Now();
+    RETURN_IF_ERROR(PrepareSlots(runner, 1, kSmallPicture));
+    const absl::Time prepared = clock.Now();
+    ASSIGN_OR_RETURN(const auto pictures, runner.DecodeLatents(std::vector<SlotId>{0}));
+    if (!pictures[0]) return absl::InternalError("the VAE's output is not finite");
+    RETURN_IF_ERROR(
+        runner.ScoreImages(std::vector<ScoreRow>{{kWarmUpJob, &*pictures[0]}}).status());
+    if (counts) {
+      cost->embedding.Observe(CostModel::kSourceArea, embedded - begin);
+      cost->decode.Observe(LatentArea(runner.info(), kSmallPicture), clock.Now() - prepared);
+    } else {
+      runner.Forget(kWarmUpJob);
+    }
+  }
+  return absl::OkStatus();
 }
 
 // The shortest of a few calls: the first pays for things that are done once, and the machine may be
@@ -64,16 +85,14 @@ absl::StatusOr<absl::Duration> ShortestCall(ModelRunner& runner, const Clock& cl
 }
 
 absl::Status TimeCalls(ModelRunner& runner, const Clock& clock, int max_rows, absl::Duration budget,
-                       StepCostModel* cost) {
-  const ModelInfo& info = runner.info();
-  const int64_t area =
-      int64_t{info.default_width / info.latent_factor} * (info.default_height / info.latent_factor);
+                       CostModel* cost) {
+  const int64_t area = LatentArea(runner.info());
   const absl::Time begin = clock.Now();
   for (int rows = 1; rows <= max_rows; rows *= 2) {
-    const bool is_affordable = clock.Now() - begin + cost->Predict(area, rows) < budget;
+    const bool is_affordable = clock.Now() - begin + cost->unet.Predict(area, rows) < budget;
     if (rows > kRowsForAShape && !is_affordable) break;
     ASSIGN_OR_RETURN(const absl::Duration time, ShortestCall(runner, clock, rows));
-    cost->Observe(area, rows, time);
+    cost->unet.Observe(area, rows, time);
   }
   return absl::OkStatus();
 }
@@ -81,8 +100,8 @@ absl::Status TimeCalls(ModelRunner& runner, const Clock& clock, int max_rows, ab
 }  // namespace
 
 absl::Status WarmUp(ModelRunner& runner, const Clock& clock, int max_rows, absl::Duration budget,
-                    StepCostModel* cost) {
-  absl::Status status = RunOtherStages(runner);
+                    CostModel* cost) {
+  absl::Status status = TimeOtherStages(runner, clock, cost);
   if (status.ok()) status = TimeCalls(runner, clock, max_rows, budget, cost);
   runner.Forget(kWarmUpJob);
   return status;

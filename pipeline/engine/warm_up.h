@@ -4,16 +4,16 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "pipeline/base/clock.h"
+#include "pipeline/engine/cost_model.h"
 #include "pipeline/engine/model_runner.h"
-#include "pipeline/engine/step_cost.h"
 
 namespace image_variations {
 
-// Runs every stage once and UNet calls of 1, 2, 4, ... max_rows rows at the model's default size,
-// as job 0, and gives what they took to `cost`. Stops widening when `budget` is spent: the fit goes
+// Runs every stage and UNet calls of 1, 2, 4, ... max_rows rows at the model's default size, as job
+// 0, and gives what they took to `cost`. Stops widening when `budget` is spent: the fit goes
 // on with the first requests. Non-OK: the model does not run on this device, with the stage's
 // status. Engine thread only, while nothing else runs.
 absl::Status WarmUp(ModelRunner&, const Clock&, int max_rows, absl::Duration budget,
-                    StepCostModel* cost);
+                    CostModel* cost);
 
 }  // namespace image_variations

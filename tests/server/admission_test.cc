@@ -21,26 +21,40 @@ constexpr absl::Time kNever = absl::InfiniteFuture();
 
 absl::Time In(absl::Duration time) { return kNow + time; }
 
-// Takes this long on the engine, alone or not.
-RequestCost Work(absl::Duration time) {
-  return {.bytes = 100, .samples = 1, .unet_rows = 10, .alone_time = time, .shared_time = time};
+constexpr LatentSize kSize{8, 8};
+
+// One second a row, whatever the company.
+const CostModel& Cost() {
+  static const auto* const kCost = [] {
+    auto* cost = new CostModel;
+    for (const int rows : {1, 2, 4}) cost->unet.Observe(kSize.area(), rows, absl::Seconds(rows));
+    return cost;
+  }();
+  return *kCost;
+}
+
+// Takes so many seconds on the engine.
+AdmissionRequest Work(int seconds) {
+  return {.bytes = 100, .shape = {.samples = 1, .steps = seconds, .rows = 1, .size = kSize}};
 }
 
 class Gate : public AdmissionGate {
  public:
   explicit Gate(AdmissionOptions options = {}) : AdmissionGate(options) { Open(); }
 
-  absl::StatusOr<AdmissionTicket> Ask(const RequestCost& cost, absl::Time deadline = kNever) {
-    return Enter(cost, Priority::kInteractive, deadline, kNow);
+  absl::StatusOr<AdmissionTicket> Ask(AdmissionRequest request, absl::Time deadline = kNever,
+                                      absl::Time now = kNow) {
+    request.deadline = deadline;
+    return Enter(request, Cost(), now);
   }
-  AdmissionTicket Admit(const RequestCost& cost, absl::Time deadline = kNever) {
-    return Ask(cost, deadline).value();
+  AdmissionTicket Admit(const AdmissionRequest& request, absl::Time deadline = kNever) {
+    return Ask(request, deadline).value();
   }
 };
 
 TEST(AdmissionGate, IsClosedWithStartingUntilOpened) {
   AdmissionGate gate({});
-  const auto refused = gate.Enter(Work(absl::Seconds(1)), Priority::kInteractive, kNever, kNow);
+  const auto refused = gate.Enter(Work(1), Cost(), kNow);
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(ReasonOf(refused.status()), "STARTING");
   EXPECT_TRUE(RetryDelayOf(refused.status()));
@@ -49,21 +63,21 @@ TEST(AdmissionGate, IsClosedWithStartingUntilOpened) {
 TEST(AdmissionGate, GivesItsWhyWhenClosed) {
   Gate gate;
   gate.Close(MakeError(absl::StatusCode::kUnavailable, reason::kDraining, "bye"));
-  EXPECT_EQ(ReasonOf(gate.Ask(Work(absl::Seconds(1))).status()), "DRAINING");
+  EXPECT_EQ(ReasonOf(gate.Ask(Work(1)).status()), "DRAINING");
 }
 
 TEST(AdmissionGate, TicketGivesItsShareBack) {
   Gate gate({.max_requests = 1});
   {
-    const AdmissionTicket ticket = gate.Admit(Work(absl::Seconds(1)));
-    EXPECT_EQ(ReasonOf(gate.Ask(Work(absl::Seconds(1))).status()), "QUEUE_FULL");
+    const AdmissionTicket ticket = gate.Admit(Work(1));
+    EXPECT_EQ(ReasonOf(gate.Ask(Work(1)).status()), "QUEUE_FULL");
   }
-  EXPECT_TRUE(gate.Ask(Work(absl::Seconds(1))).ok());
+  EXPECT_TRUE(gate.Ask(Work(1)).ok());
 }
 
 TEST(AdmissionGate, MovedTicketGivesItsShareBackOnce) {
   Gate gate;
-  AdmissionTicket first = gate.Admit(Work(absl::Seconds(1)));
+  AdmissionTicket first = gate.Admit(Work(1));
   AdmissionTicket second = std::move(first);
   EXPECT_EQ(gate.requests(), 1);
   second = AdmissionTicket();
@@ -78,12 +92,12 @@ TEST(AdmissionGate, EachLimitRefusesAndNamesItself) {
       {{.max_requests = 1}, "requests"},
       {{.max_bytes = 199}, "bytes"},
       {{.max_samples = 1}, "samples"},
-      {{.max_unet_rows_ahead = 19}, "unet_rows"},
+      {{.max_unet_rows_ahead = 3}, "unet_rows"},
   };
   for (const auto& [options, resource] : cases) {
     Gate gate(options);
-    const AdmissionTicket first = gate.Admit(Work(absl::Seconds(3)));
-    const absl::Status refused = gate.Ask(Work(absl::Seconds(1))).status();
+    const AdmissionTicket first = gate.Admit(Work(3));
+    const absl::Status refused = gate.Ask(Work(1)).status();
     EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted) << resource;
     EXPECT_EQ(ReasonOf(refused), "QUEUE_FULL") << resource;
     EXPECT_THAT(std::string(refused.message()), ::testing::HasSubstr(std::string(resource)));
@@ -93,21 +107,21 @@ TEST(AdmissionGate, EachLimitRefusesAndNamesItself) {
 
 TEST(AdmissionGate, RequestThatNeverFitsHasNoRetry) {
   Gate gate({.max_bytes = 99});
-  const absl::Status refused = gate.Ask(Work(absl::Seconds(1))).status();
+  const absl::Status refused = gate.Ask(Work(1)).status();
   EXPECT_EQ(ReasonOf(refused), "QUEUE_FULL");
   EXPECT_EQ(RetryDelayOf(refused), std::nullopt);
 }
 
 TEST(AdmissionGate, DeadlineThatHasPassedIsTold) {
   Gate gate;
-  const absl::Status refused = gate.Ask(Work(absl::Seconds(1)), kNow).status();
+  const absl::Status refused = gate.Ask(Work(1), kNow).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(ReasonOf(refused), "DEADLINE_PASSED");
 }
 
 TEST(AdmissionGate, DeadlineThatTheRequestAloneMissesHasNoRetry) {
   Gate gate;
-  const absl::Status refused = gate.Ask(Work(absl::Seconds(10)), In(absl::Seconds(9))).status();
+  const absl::Status refused = gate.Ask(Work(10), In(absl::Seconds(9))).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(ReasonOf(refused), "DEADLINE_UNREACHABLE");
   EXPECT_EQ(RetryDelayOf(refused), std::nullopt);
@@ -115,56 +129,143 @@ TEST(AdmissionGate, DeadlineThatTheRequestAloneMissesHasNoRetry) {
 
 TEST(AdmissionGate, DeadlineMissedBehindOthersSaysWhenToComeBack) {
   Gate gate;
-  const AdmissionTicket first = gate.Admit(Work(absl::Seconds(8)), In(absl::Seconds(9)));
-  const absl::Status refused = gate.Ask(Work(absl::Seconds(5)), In(absl::Seconds(10))).status();
+  const AdmissionTicket first = gate.Admit(Work(8), In(absl::Seconds(9)));
+  const absl::Status refused = gate.Ask(Work(5), In(absl::Seconds(10))).status();
   EXPECT_EQ(ReasonOf(refused), "DEADLINE_UNREACHABLE");
-  EXPECT_EQ(RetryDelayOf(refused), absl::Seconds(3));
+  // After 3 seconds it would be just in time; with a margin of a tenth, after 4.
+  EXPECT_NEAR(absl::ToDoubleSeconds(*RetryDelayOf(refused)), 4, 0.01);
 }
 
 TEST(AdmissionGate, EarlierDeadlineGoesFirstAndIsAdmitted) {
   Gate gate;
-  const AdmissionTicket later = gate.Admit(Work(absl::Seconds(8)), In(absl::Seconds(30)));
-  const AdmissionTicket sooner = gate.Admit(Work(absl::Seconds(5)), In(absl::Seconds(6)));
+  const AdmissionTicket later = gate.Admit(Work(8), In(absl::Seconds(30)));
+  const AdmissionTicket sooner = gate.Admit(Work(5), In(absl::Seconds(6)));
   EXPECT_EQ(sooner.forecast().start, absl::ZeroDuration());
   EXPECT_EQ(sooner.forecast().samples_ahead, 0);
 }
 
 TEST(AdmissionGate, NewcomerMayNotMakeAnAdmittedRequestLate) {
   Gate gate;
-  const AdmissionTicket first = gate.Admit(Work(absl::Seconds(8)), In(absl::Seconds(10)));
-  const absl::Status refused = gate.Ask(Work(absl::Seconds(5)), In(absl::Seconds(6))).status();
+  const AdmissionTicket first = gate.Admit(Work(8), In(absl::Seconds(10)));
+  const absl::Status refused = gate.Ask(Work(5), In(absl::Seconds(6))).status();
   EXPECT_EQ(ReasonOf(refused), "QUEUE_FULL");
-  EXPECT_EQ(RetryDelayOf(refused), absl::Seconds(3));
+  // Until the first is nearly done: at any time before, one of the two would be late.
+  EXPECT_NEAR(absl::ToDoubleSeconds(*RetryDelayOf(refused)), 7.7, 0.01);
 }
 
 TEST(AdmissionGate, ForecastCountsWhatIsAhead) {
   Gate gate;
-  const AdmissionTicket first = gate.Admit(Work(absl::Seconds(8)));
-  const AdmissionTicket second = gate.Admit(Work(absl::Seconds(5)));
+  const AdmissionTicket first = gate.Admit(Work(8));
+  const AdmissionTicket second = gate.Admit(Work(5));
   EXPECT_EQ(second.forecast().start, absl::Seconds(8));
   EXPECT_EQ(second.forecast().finish, absl::Seconds(13));
   EXPECT_EQ(second.forecast().samples_ahead, 1);
 }
 
 TEST(AdmissionGate, ProgressMakesRoom) {
-  Gate gate({.max_unet_rows_ahead = 15});
-  AdmissionTicket first = gate.Admit(Work(absl::Seconds(8)));
-  ASSERT_FALSE(gate.Ask(Work(absl::Seconds(1))).ok());
-  first.ReportProgress(1, 2);
-  const AdmissionTicket second = gate.Admit(Work(absl::Seconds(1)));
+  Gate gate({.max_unet_rows_ahead = 8});
+  AdmissionTicket first = gate.Admit(Work(8));
+  ASSERT_FALSE(gate.Ask(Work(1)).ok());
+  first.ReportProgress({.steps_done = 4, .steps_total = 8, .samples_open = 1, .samples_fresh = 0});
+  const AdmissionTicket second = gate.Admit(Work(1));
   EXPECT_EQ(second.forecast().start, absl::Seconds(4));
+}
+
+TEST(AdmissionGate, PicturesThatWaitForTheVaeStillTakeTime) {
+  Gate gate;
+  CostModel cost = Cost();
+  cost.decode.Observe(kSize.area(), absl::Seconds(7));
+  AdmissionTicket first = gate.Enter(Work(8), cost, kNow).value();
+  first.ReportProgress({.steps_done = 8, .steps_total = 8, .samples_open = 1, .samples_fresh = 0});
+  EXPECT_EQ(gate.Enter(Work(1), cost, kNow)->forecast().start, absl::Seconds(7));
 }
 
 TEST(AdmissionGate, InteractiveGoesBeforeBatch) {
   Gate gate;
-  const auto batch = gate.Enter(Work(absl::Seconds(100)), Priority::kBatch, kNever, kNow);
-  const AdmissionTicket interactive = gate.Admit(Work(absl::Seconds(1)));
-  EXPECT_EQ(interactive.forecast().start, absl::ZeroDuration());
+  AdmissionRequest work = Work(100);
+  work.priority = Priority::kBatch;
+  const AdmissionTicket batch = gate.Admit(work);
+  EXPECT_EQ(gate.Admit(Work(1)).forecast().start, absl::ZeroDuration());
+}
+
+TEST(AdmissionGate, BatchThatCouldHaveItsTargetKeepsIt) {
+  Gate gate({.batch_target = absl::Seconds(100)});
+  AdmissionRequest work = Work(80);
+  work.priority = Priority::kBatch;
+  const AdmissionTicket batch = gate.Admit(work);
+  EXPECT_EQ(ReasonOf(gate.Ask(Work(21), In(absl::Seconds(50))).status()), "QUEUE_FULL");
+  EXPECT_TRUE(gate.Ask(Work(15), In(absl::Seconds(50))).ok());
+}
+
+TEST(AdmissionGate, RequestWithoutDeadlineIsLetInHoweverLongTheLine) {
+  Gate gate;
+  std::vector<AdmissionTicket> tickets;
+  for (int i = 0; i < 20; ++i) tickets.push_back(gate.Admit(Work(100)));
+  EXPECT_EQ(tickets.back().forecast().finish, absl::Seconds(2000));
+}
+
+TEST(AdmissionGate, WhoOnlyAsksLeavesNothing) {
+  Gate gate({.max_requests = 1});
+  AdmissionRequest question = Work(5);
+  question.only_asks = true;
+  EXPECT_EQ(gate.Admit(question).forecast().finish, absl::Seconds(5));
+  EXPECT_EQ(gate.requests(), 0);
+}
+
+TEST(AdmissionGate, WhoComesBackWhenToldIsLetInBeforeOthers) {
+  Gate gate;
+  AdmissionTicket first = gate.Admit(Work(8), In(absl::Seconds(9)));
+  AdmissionRequest refused = Work(5);
+  refused.caller = "back";
+  const auto delay = RetryDelayOf(gate.Ask(refused, In(absl::Seconds(6))).status());
+  ASSERT_TRUE(delay);
+  // The time that was promised is nobody else's, ...
+  EXPECT_FALSE(gate.Ask(Work(4), In(absl::Seconds(13))).ok());
+  // ... and still free when it has come.
+  first = AdmissionTicket();
+  const absl::Time later = kNow + *delay;
+  EXPECT_TRUE(gate.Ask(refused, later + absl::Seconds(6), later).ok());
+}
+
+TEST(AdmissionGate, PromisesThatNobodyComesForCostNobodyTheirPlace) {
+  Gate gate;
+  absl::Time now = kNow;
+  for (int i = 0; i < 10; ++i, now += absl::Seconds(100)) {
+    const auto busy = gate.Ask(Work(8), now + absl::Seconds(9), now);
+    ASSERT_FALSE(gate.Ask(Work(5), now + absl::Seconds(6), now).ok());
+  }
+  const auto busy = gate.Ask(Work(8), now + absl::Seconds(9), now);
+  ASSERT_FALSE(gate.Ask(Work(5), now + absl::Seconds(6), now).ok());
+  EXPECT_TRUE(gate.Ask(Work(4), now + absl::Seconds(13), now).ok());
+}
+
+TEST(AdmissionGate, PredictionsThatWereTooShortAreStretched) {
+  Gate gate;
+  absl::Time now = kNow;
+  for (int i = 0; i < 8; ++i) {
+    AdmissionTicket ticket = *gate.Ask(Work(10), kNever, now);
+    now += absl::Seconds(i == 3 ? 40 : 20);  // twice as long as predicted, once more
+    ticket.ReportServed(now);
+  }
+  EXPECT_EQ(gate.slowdown(), 2);
+  EXPECT_FALSE(gate.Ask(Work(10), now + absl::Seconds(19), now).ok());
+  EXPECT_TRUE(gate.Ask(Work(10), now + absl::Seconds(20), now).ok());
+}
+
+TEST(AdmissionGate, OneRequestInTimeLetsPredictionsGo) {
+  Gate gate;
+  absl::Time now = kNow;
+  for (int i = 0; i < 16; ++i) {
+    AdmissionTicket ticket = *gate.Ask(Work(10), kNever, now);
+    now += absl::Seconds(i == 12 ? 10 : 20);
+    ticket.ReportServed(now);
+  }
+  EXPECT_EQ(gate.slowdown(), 1);
 }
 
 TEST(AdmissionGate, WaitUntilEmptyEndsWithTheLastTicket) {
   Gate gate;
-  AdmissionTicket ticket = gate.Admit(Work(absl::Seconds(1)));
+  AdmissionTicket ticket = gate.Admit(Work(1));
   EXPECT_FALSE(gate.WaitUntilEmpty(absl::ZeroDuration()));
   std::thread leaver([ticket = std::move(ticket)] {});
   leaver.join();
@@ -180,7 +281,7 @@ TEST(AdmissionGate, NeverHoldsMoreThanItsLimitUnderManyThreads) {
   for (int i = 0; i < 8; ++i) {
     threads.emplace_back([&] {
       for (int turn = 0; turn < 500; ++turn) {
-        const auto ticket = gate.Ask(Work(absl::ZeroDuration()));
+        const auto ticket = gate.Ask(Work(1));
         if (!ticket.ok()) continue;
         const int now_inside = ++inside;
         int seen = most;
@@ -207,33 +308,31 @@ ValidRequest FourSamplesOfTenSteps() {
   return request;
 }
 
-TEST(CostOf, CountsRowsOfAllSamplesStepsAndGuidance) {
-  EXPECT_EQ(CostOf(FourSamplesOfTenSteps(), 0, StepCostModel(), 16).unet_rows, 4 * 10 * 2);
+TEST(ShapeOf, CountsRowsOfAllSamplesStepsAndGuidance) {
+  const RequestShape shape = ShapeOf(FourSamplesOfTenSteps(), 8);
+  EXPECT_EQ(shape.unet_rows(), 4 * 10 * 2);
+  EXPECT_EQ(shape.size, kSize);
 }
 
-TEST(CostOf, BytesAreEncodedDecodedAndResults) {
-  const ValidRequest request = FourSamplesOfTenSteps();
+TEST(BytesOf, AreEncodedDecodedAndResults) {
   const int64_t result = 3 * 64 * 64 + WorstCaseEncodedBytes(ImageFormat::kPng, 64, 64, 95);
-  EXPECT_EQ(CostOf(request, 500, StepCostModel(), 16).bytes, 500 + 1000 + 4 * result);
+  EXPECT_EQ(BytesOf(FourSamplesOfTenSteps(), 500), 500 + 1000 + 4 * result);
 }
 
-TEST(CostOf, IsZeroTimeWhileNothingWasMeasured) {
-  const RequestCost cost = CostOf(FourSamplesOfTenSteps(), 0, StepCostModel(), 16);
-  EXPECT_EQ(cost.alone_time, absl::ZeroDuration());
-  EXPECT_EQ(cost.shared_time, absl::ZeroDuration());
+TEST(AdmissionGate, PredictsNoTimeWhileNothingWasMeasured) {
+  Gate gate;
+  EXPECT_EQ(gate.Enter(Work(10), {}, kNow)->forecast().finish, absl::ZeroDuration());
 }
 
-TEST(CostOf, FreeRowsAreSharedProportionalOnesAreNot) {
-  StepCostModel proportional, flat;
-  for (const int rows : {1, 2, 4, 8, 16}) {
-    proportional.Observe(64, rows, absl::Seconds(rows));
-    flat.Observe(64, rows, absl::Seconds(1));
-  }
-  const ValidRequest request = FourSamplesOfTenSteps();
-  const double slow = absl::ToDoubleSeconds(CostOf(request, 0, proportional, 16).shared_time);
-  const double fast = absl::ToDoubleSeconds(CostOf(request, 0, flat, 16).shared_time);
-  EXPECT_NEAR(slow, 80 + 4 * 3.2, 5);     // rows, and what the VAE takes
-  EXPECT_NEAR(fast, 80 / 16.0 + 0.8, 1);  // sixteen rows for the time of one
+TEST(AdmissionGate, FreeRowsAreSharedProportionalOnesAreNot) {
+  Gate gate;
+  CostModel flat;
+  for (const int rows : {1, 2, 4}) flat.unet.Observe(kSize.area(), rows, absl::Seconds(1));
+  AdmissionRequest four = Work(10);
+  four.shape.samples = 4;
+  four.only_asks = true;
+  EXPECT_EQ(gate.Enter(four, flat, kNow)->forecast().finish, absl::Seconds(10));
+  EXPECT_EQ(gate.Enter(four, Cost(), kNow)->forecast().finish, absl::Seconds(40));
 }
 
 }  // namespace

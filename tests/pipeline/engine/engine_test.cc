@@ -254,7 +254,7 @@ TEST_F(EngineTest, WarmUpMeasuresTheStepCostAndGivesEverythingBack) {
     if (verb == "Denoise") clock_.Advance(absl::Milliseconds(100 + 10 * rows));
   };
   ASSERT_TRUE(engine_->WarmUp().ok());
-  EXPECT_NEAR(absl::ToDoubleMilliseconds(engine_->status().step_cost.Predict(64, 4)), 140, 1);
+  EXPECT_NEAR(absl::ToDoubleMilliseconds(engine_->status().cost.unet.Predict(64, 4)), 140, 1);
   EXPECT_EQ(runner_->embedded_jobs(), 0);
 }
 
@@ -267,7 +267,7 @@ TEST_F(EngineTest, WarmUpStopsWideningWhenItsTimeIsSpent) {
   };
   ASSERT_TRUE(engine_->WarmUp().ok());  // 2 s + 4 s: 8 s more would pass the budget of 5 s
   EXPECT_EQ(widest, 2);
-  EXPECT_EQ(engine_->status().step_cost.EfficientRows(64, 16), 1);
+  EXPECT_EQ(engine_->status().cost.unet.EfficientRows(64, 16), 1);
 }
 
 TEST_F(EngineTest, WarmUpSaysWhatDoesNotRun) {

@@ -2,6 +2,7 @@
 # OLD replaced by NEW and expects it to fail. A pattern that is no longer in the source stops the configuration.
 add_library(iv_simulator_test OBJECT simulator_test.cc)
 target_link_libraries(iv_simulator_test PRIVATE iv_tests_support)
+iv_optimised(iv_simulator_test)
 
 function(iv_mutant name source old new)
   set(original ${PROJECT_SOURCE_DIR}/pipeline/engine/${source})
@@ -17,9 +18,10 @@ function(iv_mutant name source old new)
 
   # The mutant's object is linked first, so that the library's own is not taken.
   add_executable(mutant_${name} ${mutant} $<TARGET_OBJECTS:iv_simulator_test>)
+  iv_optimised(mutant_${name})
   target_link_libraries(mutant_${name} PRIVATE iv_tests_support GTest::gtest_main)
   add_test(NAME mutants/${name}
-           COMMAND sh -c "test -x $0 && ! $0 --gtest_brief=1 >/dev/null 2>&1" $<TARGET_FILE:mutant_${name}>)
+           COMMAND sh -c "test -x $0 && ! $0 --gtest_brief=1 --gtest_fail_fast >/dev/null 2>&1" $<TARGET_FILE:mutant_${name}>)
   set_tests_properties(mutants/${name} PROPERTIES LABELS sim TIMEOUT 60)
 endfunction()
 
@@ -31,16 +33,23 @@ iv_mutant(deadline_is_never_seen step_batcher.cc
   "deadlines_.begin()->first <= now" "false")
 iv_mutant(cancel_is_dropped step_batcher.cc
   "cancelled_.emplace_back(id, std::move(why))" "static_cast<void>(id)")
-iv_mutant(job_deadline_does_not_count step_batcher.cc
-  "std::min(job.deadline, now + target)" "now + target")
+iv_mutant(job_deadline_does_not_count line_order.cc
+  "std::min(deadline, start + target)" "start + target")
+iv_mutant(least_urgent_comes_first step_batcher.cc
+  "a.at->first < b.at->first" "a.at->first > b.at->first")
 iv_mutant(a_row_stays_free step_batcher.cc
-  "tick->unet_rows + job.rows() > budget" "tick->unet_rows + job.rows() >= budget")
+  "sample->job->rows() > budget ||" "sample->job->rows() >= budget ||")
 iv_mutant(sizes_are_mixed step_batcher.cc
-  "!same_size || " "")
+  "if (key.size == size) walk.Add" "walk.Add")
+iv_mutant(more_slots_than_there_are step_batcher.cc
+  "if (!sample->slot) --slots;" "")
 iv_mutant(decoded_one_step_early step_batcher.cc
-  "next_step + 1 == job" "next_step + 2 == job")
+  "if (sample.steps_left() == 1) ready" "if (sample.steps_left() == 2) ready")
 iv_mutant(steps_do_not_advance_together step_batcher.cc
-  "if (++it->second.next_step <" "if ((it->second.next_step += 1 + (tick.denoise.size() > 3)) <")
+  "      ++sample.next_step;\n      continue;"
+  "      sample.next_step += 1 + (tick.denoise.size() > 3 && sample.steps_left() > 2);\n      continue;")
+iv_mutant(finished_is_never_decoded step_batcher.cc
+  "Line ready = finished_;" "Line ready;")
 iv_mutant(failed_sample_runs_on engine.cc
   "std::ranges::count(failed_, placement.sample) > 0" "placement.slot < 0")
 iv_mutant(second_half_is_forgotten engine.cc

@@ -6,7 +6,7 @@
 namespace image_variations {
 namespace {
 
-constexpr uint64_t kSeeds = 600;
+constexpr uint64_t kSeeds = 2500;  // of each kind of world
 
 void PlayWorlds(SimulationOptions options) {
   int generated = 0;

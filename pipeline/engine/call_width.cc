@@ -1,0 +1,52 @@
+#include "pipeline/engine/call_width.h"
+
+#include <algorithm>
+
+namespace image_variations {
+namespace {
+
+constexpr double kRounding = 1e-9;  // of a sum of times that was just enough before
+
+int Padded(int rows, absl::Span<const int> allowed) {
+  const auto bucket = std::lower_bound(allowed.begin(), allowed.end(), rows);
+  return bucket != allowed.end() ? *bucket : rows;
+}
+
+}  // namespace
+
+SampleTimes::SampleTimes(const CostModel& cost, int64_t latent_area, int max_rows,
+                         absl::Span<const int> allowed_rows)
+    : decode(absl::ToDoubleSeconds(cost.decode.Predict(latent_area))),
+      embedding(absl::ToDoubleSeconds(cost.embedding.Predict(CostModel::kSourceArea))),
+      efficient_rows(cost.unet.EfficientRows(latent_area, max_rows)) {
+  step.push_back(0);
+  for (int rows = 1; rows <= std::max(2, max_rows); ++rows) {
+    step.push_back(
+        absl::ToDoubleSeconds(cost.unet.Predict(latent_area, Padded(rows, allowed_rows))));
+  }
+}
+
+int RowBudget(const SampleTimes& times, int row_ceiling, int first_rows) {
+  return std::max(first_rows, std::min(times.efficient_rows, row_ceiling));
+}
+
+int SamplesTogether(absl::Span<const Candidate> candidates, const SampleTimes& times) {
+  double longest_step = std::numeric_limits<double>::infinity();  // that all so far can bear
+  int together = 0;
+  int rows = 0;
+  int count = 0;
+  for (const Candidate& candidate : candidates) {
+    if (!candidate.is_lost(times)) {
+      const double for_steps = candidate.seconds_left - candidate.TimeToPicture(times, 0);
+      const double alone = times.step[static_cast<size_t>(candidate.rows)];
+      longest_step = std::min(longest_step, std::max(for_steps / candidate.steps_left, alone));
+    }
+    rows += candidate.rows;
+    ++count;
+    const double step = times.step[static_cast<size_t>(rows)];
+    if (count == 1 || step <= longest_step * (1 + kRounding)) together = count;
+  }
+  return together;
+}
+
+}  // namespace image_variations

@@ -1,0 +1,60 @@
+// How many samples share a UNet call: the rule that the step batcher follows and the forecast
+// foretells.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "pipeline/engine/cost_model.h"
+
+namespace image_variations {
+
+// What samples of one latent area cost, in seconds: a cost model read once for many questions.
+struct SampleTimes {
+  // A call of more than max_rows rows is not asked for, but for one guided sample. `allowed_rows`:
+  // as in StepBatcherOptions.
+  SampleTimes(const CostModel&, int64_t latent_area, int max_rows,
+              absl::Span<const int> allowed_rows);
+
+  std::vector<double> step;  // [rows] of a call; [0] = 0
+  double decode = 0;
+  double embedding = 0;
+  int efficient_rows = 0;  // beyond it, more rows hardly gain
+
+  double per_row() const { return step[static_cast<size_t>(efficient_rows)] / efficient_rows; }
+  // Time of the device, in calls of efficient size.
+  absl::Duration WorkOf(int64_t rows, int pictures, int embeddings) const {
+    return absl::Seconds(static_cast<double>(rows) * per_row() + pictures * decode +
+                         embeddings * embedding);
+  }
+};
+
+// A sample that could take part in the next call.
+struct Candidate {
+  int rows = 1;
+  int steps_left = 1;
+  bool needs_embedding = false;
+  double seconds_left = std::numeric_limits<double>::infinity();  // until its deadline
+
+  // How long it takes from now to its picture in calls of this time.
+  double TimeToPicture(const SampleTimes& times, double step) const {
+    return (needs_embedding ? times.embedding : 0) + steps_left * step + times.decode;
+  }
+  // Even alone it would be late. Predictions err: a tenth late is not counted.
+  bool is_lost(const SampleTimes& times) const {
+    return 0.9 * TimeToPicture(times, times.step[static_cast<size_t>(rows)]) > seconds_left;
+  }
+};
+
+// The rows that a call may have: what is efficient, at least those of the first candidate.
+int RowBudget(const SampleTimes&, int row_ceiling, int first_rows);
+
+// The most of the first candidates, one at least, that can take all their steps together and still
+// meet each deadline: on a device where rows cost in proportion, company would make the urgent
+// late. Lost candidates do not count. Together they fit into a call.
+int SamplesTogether(absl::Span<const Candidate>, const SampleTimes&);
+
+}  // namespace image_variations

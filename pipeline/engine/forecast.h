@@ -1,0 +1,56 @@
+// Plays the step batcher's future at the measured costs: when each sample begins and has its
+// picture, if nothing unforeseen comes.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "pipeline/engine/call_width.h"
+#include "pipeline/engine/cost_model.h"
+#include "pipeline/engine/job.h"
+
+namespace image_variations {
+
+// All times are in seconds from the forecast's now.
+struct ForecastSample {
+  double place = 0;  // effective deadline: who comes first
+  double deadline = std::numeric_limits<double>::infinity();
+  double arrival = 0;  // not before it
+  LatentSize size{};
+  int steps_left = 1;  // 0: waits for the VAE alone
+  int rows = 1;
+  bool needs_embedding = false;
+};
+
+struct ForecastTimes {
+  double begin = 0;  // of its first step
+  double end = 0;    // its picture
+};
+
+// Thread-compatible; keeps tables, so one object is meant for many questions at one state of costs.
+class Forecast {
+ public:
+  Forecast(const CostModel& cost, int max_rows, std::vector<int> allowed_rows = {})
+      : cost_(cost), max_rows_(max_rows), allowed_rows_(std::move(allowed_rows)) {}
+
+  // `present`: in order of place. `expected` (in order of arrival) join when their time has come.
+  // The nearest few hundred endings are played step by step as the batcher will choose them; what
+  // comes after is taken to run in efficient calls, one sample after the other. The answer has
+  // present, then expected.
+  std::vector<ForecastTimes> Play(absl::Span<const ForecastSample> present,
+                                  absl::Span<const ForecastSample> expected = {});
+
+  const SampleTimes& times(LatentSize size);
+
+ private:
+  const CostModel& cost_;
+  const int max_rows_;
+  const std::vector<int> allowed_rows_;
+  std::map<int64_t, SampleTimes> times_;  // by area
+};
+
+}  // namespace image_variations

@@ -1,0 +1,288 @@
+#include "tests/server/overload_simulation.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <queue>
+#include <random>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "pipeline/base/status_macros.h"
+#include "pipeline/engine/engine.h"
+#include "server/admission.h"
+#include "server/rpc_status.h"
+#include "tests/support/fake_model_runner.h"
+#include "tests/support/simulated_clock.h"
+
+namespace image_variations {
+namespace {
+
+constexpr int kMaxRows = 8;
+constexpr double kMeanSteps = 35;
+
+// Python's random.Random(seed) for small seeds, so that a seed means the arrivals that published
+// figures were made with: CPython's Modules/_randommodule.c (init_by_array) and Lib/random.py.
+class PythonRandom {
+ public:
+  explicit PythonRandom(uint32_t seed) {
+    std::array<uint32_t, 624> state;
+    state[0] = 19650218u;
+    for (uint32_t i = 1; i < 624; ++i) {
+      state[i] = 1812433253u * (state[i - 1] ^ (state[i - 1] >> 30)) + i;
+    }
+    uint32_t i = 1;
+    for (int k = 624; k > 0; --k) {
+      state[i] = (state[i] ^ ((state[i - 1] ^ (state[i - 1] >> 30)) * 1664525u)) + seed;
+      Wrap(&i, &state);
+    }
+    for (int k = 623; k > 0; --k) {
+      state[i] = (state[i] ^ ((state[i - 1] ^ (state[i - 1] >> 30)) * 1566083941u)) - i;
+      Wrap(&i, &state);
+    }
+    state[0] = 0x80000000u;
+    std::stringstream text;
+    for (const uint32_t word : state) text << word << ' ';
+    text << 624;
+    text >> twister_;
+  }
+
+  double Random() {
+    const uint32_t a = Word() >> 5, b = Word() >> 6;
+    return (a * 67108864.0 + b) * (1.0 / 9007199254740992.0);
+  }
+  double Exponential(double rate) { return -std::log(1.0 - Random()) / rate; }
+  uint32_t Below(uint32_t n) {
+    const int bits = 32 - __builtin_clz(n);
+    uint32_t value = Word() >> (32 - bits);
+    while (value >= n) value = Word() >> (32 - bits);
+    return value;
+  }
+
+ private:
+  static void Wrap(uint32_t* i, std::array<uint32_t, 624>* state) {
+    if (++*i < 624) return;
+    (*state)[0] = (*state)[623];
+    *i = 1;
+  }
+  uint32_t Word() { return static_cast<uint32_t>(twister_()); }
+
+  std::mt19937 twister_;
+};
+
+struct Arrival {
+  absl::Time at;
+  int steps = 0;
+  Priority priority = Priority::kInteractive;
+  bool is_retry = false;
+  std::string caller;
+
+  bool operator>(const Arrival& other) const { return at > other.at; }
+};
+
+class OverloadWorld final : public EngineObserver {
+ public:
+  explicit OverloadWorld(const OverloadOptions& options) : options_(options) {
+    auto runner = std::make_unique<FakeModelRunner>();
+    runner->on_call = [this](absl::string_view verb, int rows) { Spend(verb, rows); };
+    runner->on_denoise = [this](absl::Span<const StepRow> rows) {
+      for (const StepRow& row : rows) CountStep(row.job);
+    };
+    EngineOptions engine_options{.warm_up_budget = absl::Hours(1)};
+    engine_options.batcher.max_rows = kMaxRows;
+    engine_options.batcher.batch_target = options.batch_target;
+    engine_ = std::make_unique<Engine>(engine_options, std::move(runner), clock_, *this);
+    IV_CHECK(engine_->WarmUp().ok());
+    is_warm_ = true;
+    AdmissionOptions gate_options;
+    gate_options.max_rows = kMaxRows;
+    gate_options.max_requests = 1 << 20;
+    gate_options.max_samples = 1 << 20;
+    gate_options.batch_target = options.batch_target;
+    gate_ = std::make_unique<AdmissionGate>(gate_options);
+    gate_->Open();
+    DrawArrivals();
+  }
+
+  OverloadReport Run() {
+    while (true) {
+      for (; !arrivals_.empty() && arrivals_.top().at <= clock_.Now(); arrivals_.pop()) {
+        Ask(arrivals_.top());
+      }
+      for (; !cancels_.empty() && cancels_.begin()->first <= clock_.Now();
+           cancels_.erase(cancels_.begin())) {
+        const auto request = requests_.find(cancels_.begin()->second);
+        if (request == requests_.end()) continue;
+        request->second->is_over = true;
+        engine_->Cancel(request->first, absl::CancelledError("the caller left"));
+      }
+      if (engine_->RunTick()) continue;
+      if (arrivals_.empty()) break;
+      clock_.Advance(std::max(arrivals_.top().at - clock_.Now(), absl::ZeroDuration()));
+    }
+    if (calls_ > 0) report_.unet_rows_per_call = static_cast<double>(rows_) / calls_;
+    return std::move(report_);
+  }
+
+  void OnTick(const TickReport& tick) override {
+    rows_ += tick.unet_rows;
+    calls_ += tick.unet_rows > 0 ? 1 : 0;
+  }
+
+ private:
+  struct Request final : public JobListener {
+    void OnProgress(const JobProgress& progress) override { ticket.ReportProgress(progress); }
+    void OnSample(int, absl::StatusOr<SampleResult> result) override { status = result.status(); }
+    void OnDone(const JobMetrics&) override { world->Done(*this); }
+
+    OverloadWorld* world = nullptr;
+    JobId id{};
+    Arrival arrival;
+    absl::Time deadline;
+    absl::Time admitted;
+    AdmissionTicket ticket;
+    absl::Status status;
+    bool is_over = false;  // cancelled
+    int wasted_steps = 0;
+  };
+
+  void DrawArrivals() {
+    PythonRandom random(static_cast<uint32_t>(options_.seed));
+    double at = 0;
+    for (int i = 0; i < options_.requests; ++i) {
+      at += random.Exponential(options_.load / kMeanSteps);
+      const int steps = random.Below(2) == 0 ? 20 : 50;
+      random.Below(4);  // a compatibility key, where published simulations have one
+      arrivals_.push({clock_.Now() + absl::Seconds(at), steps, Priority::kInteractive, false,
+                      absl::StrCat("caller ", i)});
+    }
+    const absl::Time end = clock_.Now() + absl::Seconds(at);
+    absl::Time batch = clock_.Now();
+    if (options_.batch_every == absl::InfiniteDuration()) return;
+    while ((batch += options_.batch_every) < end) {
+      arrivals_.push({batch, 50, Priority::kBatch, false, "batch"});
+    }
+  }
+
+  void Ask(const Arrival& arrival) {
+    const absl::Duration alone = absl::Seconds(arrival.steps + options_.decode_seconds);
+    const bool is_batch = arrival.priority == Priority::kBatch;
+    auto request = std::make_shared<Request>();
+    request->world = this;
+    request->id = JobId{++last_job_};
+    request->arrival = arrival;
+    request->deadline = is_batch ? absl::InfiniteFuture() : arrival.at + 3 * alone;
+    if (arrival.is_retry) {
+      report_.retries += is_batch ? 0 : 1;
+    } else {
+      ++(is_batch ? report_.batch_offered : report_.offered);
+    }
+    absl::StatusOr<AdmissionTicket> ticket =
+        gate_->Enter({.shape = {.samples = 1, .steps = arrival.steps, .rows = 1, .size = {8, 8}},
+                      .priority = arrival.priority,
+                      .deadline = request->deadline,
+                      .caller = arrival.caller},
+                     engine_->status().cost, clock_.Now());
+    if (!ticket.ok()) {
+      Refused(arrival, ticket.status());
+      return;
+    }
+    if (!is_batch) ++report_.admitted;
+    if (!is_batch && arrival.is_retry) ++report_.retries_admitted;
+    request->ticket = *std::move(ticket);
+    request->admitted = clock_.Now();
+    if (!is_batch && Chance(options_.cancel_share)) {
+      cancels_.emplace(clock_.Now() + Chance(1) * 2 * alone, request->id);
+    }
+    requests_[request->id] = request.get();
+    IV_CHECK(engine_->Submit(JobOf(request)).ok());
+  }
+
+  void Refused(const Arrival& arrival, const absl::Status& why) {
+    const auto delay = RetryDelayOf(why);
+    if (!delay) return;
+    const bool is_batch = arrival.priority == Priority::kBatch;
+    if (!is_batch) ++report_.refused;
+    if (!is_batch && (!options_.retries || arrival.is_retry)) return;
+    Arrival retry = arrival;
+    retry.at = clock_.Now() + *delay;
+    retry.is_retry = true;
+    arrivals_.push(retry);
+  }
+
+  Job JobOf(const std::shared_ptr<Request>& request) {
+    auto plan = std::make_shared<SamplerPlan>();
+    plan->steps.resize(static_cast<size_t>(request->arrival.steps));
+    return {.id = request->id,
+            .source = std::make_shared<Image>(Image{1, 1, {0, 0, 0}}),
+            .plan = plan,
+            .guidance_scale = 1,
+            .latent_width = 8,
+            .latent_height = 8,
+            .priority = request->arrival.priority,
+            .deadline = request->deadline,
+            .caller = request->arrival.caller,
+            .listener = request};
+  }
+
+  void CountStep(JobId id) {
+    const auto request = requests_.find(id);
+    if (request == requests_.end()) return;  // the warm-up's
+    Request& counted = *request->second;
+    const bool is_waste = counted.is_over || clock_.Now() >= counted.deadline;
+    if (is_waste) ++counted.wasted_steps;
+  }
+
+  void Done(Request& request) {
+    const bool is_in_time = request.status.ok() && clock_.Now() <= request.deadline;
+    if (request.arrival.priority == Priority::kBatch) {
+      if (clock_.Now() <= request.admitted + options_.batch_target) ++report_.batch_in_bound;
+    } else if (is_in_time) {
+      ++report_.on_time;
+    }
+    if (!request.status.ok()) report_.wasted_steps.push_back(request.wasted_steps);
+    if (request.status.ok()) request.ticket.ReportServed(clock_.Now());
+    request.ticket = AdmissionTicket();
+    requests_.erase(request.id);
+  }
+
+  void Spend(absl::string_view verb, int rows) {
+    const double base = options_.device.base;
+    const double scale = is_warm_ ? options_.mispredicted_by : 1;
+    if (verb == "Denoise") clock_.Advance(absl::Seconds(scale * (base + (1 - base) * rows)));
+    // The small picture of the warm-up has a sixteenth of the area.
+    if (verb == "DecodeLatents") {
+      clock_.Advance(absl::Seconds(options_.decode_seconds * rows / (is_warm_ ? 1 : 16)));
+    }
+  }
+
+  double Chance(double below) {
+    const double drawn = std::uniform_real_distribution<double>(0, 1)(cancel_random_);
+    return below == 1 ? drawn : drawn < below;
+  }
+
+  const OverloadOptions options_;
+  std::mt19937_64 cancel_random_{options_.seed};
+  SimulatedClock clock_;
+  std::unique_ptr<AdmissionGate> gate_;
+  std::map<JobId, Request*> requests_;  // admitted and not done
+  std::priority_queue<Arrival, std::vector<Arrival>, std::greater<>> arrivals_;
+  std::multimap<absl::Time, JobId> cancels_;
+  bool is_warm_ = false;
+  uint64_t last_job_ = 0;
+  int64_t rows_ = 0;
+  int calls_ = 0;
+  OverloadReport report_;
+  std::unique_ptr<Engine> engine_;  // last: its destructor still answers
+};
+
+}  // namespace
+
+OverloadReport SimulateOverload(const OverloadOptions& options) {
+  return OverloadWorld(options).Run();
+}
+
+}  // namespace image_variations

@@ -1,0 +1,93 @@
+// What the gate, the engine and the batcher promise together under overload. The whole table:
+// bin/overload_table.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "tests/server/overload_simulation.h"
+
+namespace image_variations {
+namespace {
+
+constexpr uint64_t kSeeds = 6;
+
+struct Goal {
+  DeviceProfile device;
+  double load;
+  double on_time;  // of all offered, in the mean of the seeds
+};
+
+class Overload : public ::testing::TestWithParam<Goal> {};
+
+TEST_P(Overload, IsServedInTimeAsFarAsTheDeviceCan) {
+  double sum = 0;
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    const OverloadReport report =
+        SimulateOverload({.device = GetParam().device, .load = GetParam().load, .seed = seed});
+    sum += report.on_time_share();
+    EXPECT_GE(report.admitted_on_time_share(), 0.97) << "seed " << seed;
+    if (seed == 1) {
+      EXPECT_GE(report.on_time_share(), GetParam().on_time);
+    }
+  }
+  EXPECT_GE(sum / kSeeds, GetParam().on_time);
+}
+
+TEST_P(Overload, RetryAfterThePromisedDelayIsAdmitted) {
+  int retries = 0;
+  int admitted = 0;
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    const OverloadReport report = SimulateOverload(
+        {.device = GetParam().device, .load = GetParam().load, .seed = seed, .retries = true});
+    retries += report.retries;
+    admitted += report.retries_admitted;
+  }
+  EXPECT_GE(admitted, 0.9 * retries);
+}
+
+INSTANTIATE_TEST_SUITE_P(Profiles, Overload,
+                         ::testing::Values(Goal{kCpu, 0.9, 0.81}, Goal{kCpu, 1.3, 0.67},
+                                           Goal{kA100, 0.9, 0.86}, Goal{kA100, 1.3, 0.72},
+                                           Goal{kH100, 0.9, 0.96}, Goal{kH100, 1.3, 0.93}));
+
+TEST(OverloadedService, SpendsAtMostTheRunningStepOnWhoLeft) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    OverloadReport report =
+        SimulateOverload({.device = kA100, .load = 1.3, .seed = seed, .cancel_share = 0.3});
+    ASSERT_GT(report.wasted_steps.size(), 100u);
+    EXPECT_LE(*std::ranges::max_element(report.wasted_steps), 1) << "seed " << seed;
+  }
+}
+
+TEST(OverloadedService, FinishesBatchWorkWithinItsBoundUnderConstantInteractiveLoad) {
+  for (const DeviceProfile& device : {kCpu, kA100, kH100}) {
+    for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+      const OverloadReport report = SimulateOverload({.device = device,
+                                                      .load = 0.95,
+                                                      .seed = seed,
+                                                      .batch_every = absl::Seconds(1000),
+                                                      .batch_target = absl::Seconds(1000)});
+      ASSERT_GT(report.batch_offered, 10);
+      EXPECT_EQ(report.batch_in_bound, report.batch_offered) << device.name << ", seed " << seed;
+    }
+  }
+}
+
+TEST(OverloadedService, PlansPicturesAsItPlansSteps) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    const OverloadReport report =
+        SimulateOverload({.device = kA100, .load = 1.0, .seed = seed, .decode_seconds = 5});
+    EXPECT_GE(report.admitted_on_time_share(), 0.97) << "seed " << seed;
+  }
+}
+
+TEST(OverloadedService, RecoversWhenTheDeviceBecomesSlower) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    const OverloadReport report =
+        SimulateOverload({.device = kA100, .load = 0.9, .seed = seed, .mispredicted_by = 2});
+    EXPECT_GE(report.admitted_on_time_share(), 0.95) << "seed " << seed;
+  }
+}
+
+}  // namespace
+}  // namespace image_variations
