@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -32,14 +33,16 @@ class RequestLedger {
   RequestLedger(RequestLedgerOptions options, const Clock& clock)
       : options_(options), clock_(clock) {}
 
-  // The work that `listener` now listens to. `is_new`: nobody does it yet; the caller starts it.
+  // The work that `listener` now listens to. `is_new`: nobody does it yet; it is yours to start.
   struct Claim {
     std::shared_ptr<SharedReply> work;
     bool is_new = false;
   };
-  // INVALID_ARGUMENT REQUEST_ID_REUSED: a request with this id and other content is at work or was
-  // answered lately. RESOURCE_EXHAUSTED: too many calls wait for it.
-  absl::StatusOr<Claim> Join(const imagevariations::v1::GenerateVariationsRequest&,
+  // Ids of one caller mean nothing to another. INVALID_ARGUMENT REQUEST_ID_REUSED: a request of
+  // this caller with this id and other content is at work or was answered lately.
+  // RESOURCE_EXHAUSTED: too many calls wait for it.
+  absl::StatusOr<Claim> Join(const std::string& caller,
+                             const imagevariations::v1::GenerateVariationsRequest&,
                              absl::Time deadline, GenerateReply& listener)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -51,23 +54,22 @@ class RequestLedger {
     std::shared_ptr<SharedReply> work;
     int64_t kept_bytes = 0;  // once answered
   };
+  using Key = std::pair<std::string, std::string>;  // caller, request_id
   struct Answered {
     absl::Time when;
-    std::string request_id;
+    Key key;
   };
 
-  Entry NewEntry(const imagevariations::v1::GenerateVariationsRequest&, std::string content,
-                 absl::Time deadline);
-  void OnEnded(const std::string& request_id, const SharedReply&, bool ok)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  Entry NewEntry(const Key&, const std::string& image, std::string content, absl::Time deadline);
+  void OnEnded(const Key&, const SharedReply&, bool ok) ABSL_LOCKS_EXCLUDED(mutex_);
   // Unless somebody began it anew.
-  void Forget(const std::string& request_id, const SharedReply&) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Forget(const Key&, const SharedReply&) ABSL_LOCKS_EXCLUDED(mutex_);
   void ForgetWhatIsTooMuch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const RequestLedgerOptions options_;
   const Clock& clock_;
   mutable absl::Mutex mutex_;
-  std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mutex_);
+  std::map<Key, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   std::list<Answered> answered_ ABSL_GUARDED_BY(mutex_);  // oldest first
   int64_t kept_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 };

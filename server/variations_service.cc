@@ -98,7 +98,8 @@ void VariationsService::Begin(const CallContext& calls, const Caller& caller,
     call->Start(std::move(valid));
     return;
   }
-  const absl::StatusOr<RequestLedger::Claim> claim = ledger_.Join(request, deadline, reactor);
+  const absl::StatusOr<RequestLedger::Claim> claim =
+      ledger_.Join(caller.name, request, deadline, reactor);
   if (!claim.ok()) {
     metrics_.OnRequestRefused(claim.status());
     reactor.OnEnd(claim.status());

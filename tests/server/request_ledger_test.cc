@@ -52,7 +52,7 @@ class RequestLedgerTest : public ::testing::Test {
  protected:
   RequestLedger::Claim Join(const std::string& id, Listener& listener,
                             absl::Time deadline = absl::InfiniteFuture()) {
-    return ledger.Join(Request(id), deadline, listener).value();
+    return ledger.Join("ann", Request(id), deadline, listener).value();
   }
 
   SimulatedClock clock;
@@ -78,9 +78,16 @@ TEST_F(RequestLedgerTest, FirstCallIsNewAndTheSecondHearsWhatWasAndWillBeSaid) {
 TEST_F(RequestLedgerTest, OtherContentUnderTheSameIdIsRefused) {
   Join("a", first);
   const absl::Status status =
-      ledger.Join(Request("a", "dog"), absl::InfiniteFuture(), second).status();
+      ledger.Join("ann", Request("a", "dog"), absl::InfiniteFuture(), second).status();
   EXPECT_TRUE(absl::IsInvalidArgument(status));
   EXPECT_EQ(ReasonOf(status), "REQUEST_ID_REUSED");
+}
+
+TEST_F(RequestLedgerTest, IdsOfOneCallerMeanNothingToAnother) {
+  Answer(*Join("a", first).work, "picture");
+  const auto claim = ledger.Join("bob", Request("a", "dog"), absl::InfiniteFuture(), second);
+  ASSERT_TRUE(claim.ok()) << claim.status();
+  EXPECT_TRUE(claim->is_new);
 }
 
 TEST_F(RequestLedgerTest, LeavingEndsOneCallAndOnlyTheLastStopsTheWork) {
@@ -127,7 +134,8 @@ TEST_F(RequestLedgerTest, CallWithTimeLeftIsToldToComeAgainWhenAnEarlierDeadline
 TEST_F(RequestLedgerTest, CallsThatWaitForOneRequestAreLimited) {
   Join("a", first);
   Join("a", second);
-  const absl::Status status = ledger.Join(Request("a"), absl::InfiniteFuture(), third).status();
+  const absl::Status status =
+      ledger.Join("ann", Request("a"), absl::InfiniteFuture(), third).status();
   EXPECT_TRUE(absl::IsResourceExhausted(status));
   EXPECT_EQ(RetryDelayOf(status), absl::Seconds(1));
 }
