@@ -45,7 +45,7 @@ class RetryPromises {
 
  private:
   std::vector<RetryPromise> promises_;  // by time
-  double share_kept_ = 0.6;               // of the latest ones: the caller came
+  double share_kept_ = 0.6;             // of the latest ones: the caller came
 };
 
 }  // namespace image_variations
