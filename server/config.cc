@@ -131,6 +131,9 @@ std::vector<Flag> Flags(ServerConfig* c) {
        "after SIGTERM: how long to take new requests, already unhealthy, until routes have moved"},
       {"drain-timeout", Time(&c->drain.timeout),
        "after SIGTERM: how long running requests have to finish"},
+      {"hang-timeout", Time(&c->hang_timeout),
+       "after this, and twenty times its prediction, a call of the networks counts as hung: the "
+       "device is lost"},
       {"log-level",
        Choice<Severity>(&c->log_level, {{"debug", Severity::kDebug},
                                         {"info", Severity::kInfo},
@@ -179,6 +182,7 @@ struct Switches {
   bool version = false;
   bool flags_markdown = false;
   bool metrics_markdown = false;
+  std::string faults;  // FaultInjector's, for developers
 };
 
 void Declare(const std::vector<Flag>& flags, CLI::App* app, Switches* switches) {
@@ -191,6 +195,7 @@ void Declare(const std::vector<Flag>& flags, CLI::App* app, Switches* switches) 
   app->add_flag("--version", switches->version, "print the version");
   app->add_flag("--print-flags-markdown", switches->flags_markdown)->group("");
   app->add_flag("--print-metrics-markdown", switches->metrics_markdown)->group("");
+  app->add_option("--inject-faults", switches->faults)->group("");
   app->set_config("--config", "", "file with settings, TOML or INI");
   app->allow_config_extras(CLI::config_extras_mode::error);
   for (const Flag& flag : flags) {
@@ -333,6 +338,11 @@ absl::StatusOr<Command> ReadCommand(int argc, const char* const* argv, Environme
 
   config.hub_cache = HubCacheFolder(environment);
   if (const char* socket = environment("NOTIFY_SOCKET")) config.notify_socket = socket;
+  absl::StatusOr<std::vector<Fault>> faults = ParseFaults(switches.faults);
+  if (!faults.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--inject-faults: ", faults.status().message()));
+  }
+  config.faults = *std::move(faults);
   config.admission.max_samples = config.engine.batcher.max_waiting_samples;
   config.admission.max_rows = config.engine.batcher.max_rows;
   config.admission.interactive_target = config.engine.batcher.interactive_target;

@@ -4,12 +4,14 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "pipeline/base/log.h"
 #include "pipeline/engine/engine.h"
+#include "pipeline/engine/fault_injector.h"
 #include "server/admission.h"
 #include "server/authenticator.h"
 #include "server/caller_limits.h"
@@ -38,6 +40,8 @@ struct ServerConfig {
   AdmissionOptions admission;
   RequestLedgerOptions ledger;
   DrainOptions drain;
+  absl::Duration hang_timeout = absl::Minutes(1);
+  std::vector<Fault> faults;  // to be injected, by developers
   int codec_threads = 2;
   Severity log_level = Severity::kInfo;
 };

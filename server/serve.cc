@@ -6,10 +6,12 @@
 #include <optional>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "pipeline/base/clock.h"
 #include "pipeline/base/log.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/engine/fault_injector.h"
 #include "server/admission.h"
 #include "server/authenticator.h"
 #include "server/caller_limits.h"
@@ -22,6 +24,7 @@
 #include "server/self_dial.h"
 #include "server/systemd.h"
 #include "server/variations_service.h"
+#include "server/watchdog.h"
 #include "server/worker_pool.h"
 
 namespace image_variations {
@@ -29,6 +32,7 @@ namespace {
 
 constexpr absl::Duration kHangUpGrace = absl::Milliseconds(200);  // for open health watches
 constexpr absl::Duration kDeviceLostGrace = absl::Seconds(1);     // for answers on their way
+constexpr absl::Duration kWatchdogInterval = absl::Seconds(1);
 
 constexpr int kMaxProbes = 32;  // connections to the health port
 constexpr int kMaxProbeBytes = 4 << 10;
@@ -75,6 +79,17 @@ absl::StatusOr<HealthPort> ServeHealth(const ServerConfig& config, const std::st
   return port;
 }
 
+ModelRunnerFactory WithFaults(ModelRunnerFactory factory, std::vector<Fault> faults) {
+  if (faults.empty()) return factory;
+  Log(Severity::kWarning, "faults will be injected");
+  return [factory = std::move(factory),
+          faults = std::move(faults)]() mutable -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
+    ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner, std::move(factory)());
+    return std::make_unique<FaultInjector>(std::move(runner), std::move(faults),
+                                           [] { absl::SleepFor(absl::InfiniteDuration()); });
+  };
+}
+
 // What scripts wait for.
 void PrintAddresses(const Listener& listener, const std::optional<MetricsPort>& metrics,
                     const Listener* health) {
@@ -118,7 +133,8 @@ int Serve(const ServerConfig& config,
   const auto metrics_port = OpenMetricsPort(config.metrics_listen, metrics);
   if (!metrics_port.ok()) return Fail(CodeOf(metrics_port.status()), metrics_port.status());
   WorkerPool codecs(config.codec_threads);
-  EngineThread engine_thread(config.engine, *std::move(model), clock, lifecycle);
+  EngineThread engine_thread(config.engine, WithFaults(*std::move(model), config.faults), clock,
+                             lifecycle);
   RequestLedger ledger(config.ledger, clock);
   CallerLimits caller_limits(config.caller_limits);
   VariationsService service(config.limits, config.engine, clock, lifecycle, **authenticator,
@@ -137,11 +153,14 @@ int Serve(const ServerConfig& config,
   }
   service.Serve(**engine);
   lifecycle.Serve();
+  const Watchdog watchdog((*engine)->heartbeat(), clock, config.hang_timeout, kWatchdogInterval,
+                          [&lifecycle](const absl::Status& why) { lifecycle.OnDeviceLost(why); });
   PrintAddresses(**listener, *metrics_port, health->listener.get());
   NotifySystemd(config.notify_socket, "READY=1\nSTATUS=serving");
 
   if (!lifecycle.WaitForStop().ok()) {
-    (*listener)->Shutdown(kDeviceLostGrace);
+    // Whoever was not answered by a device that hangs hears UNAVAILABLE when the connection ends.
+    if (gate.WaitUntilEmpty(kDeviceLostGrace)) (*listener)->Shutdown(kDeviceLostGrace);
     std::_Exit(kCannotServe);  // a broken device may hang whoever tidies up after it
   }
   WindDown(config, lifecycle, **listener, *health);

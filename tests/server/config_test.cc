@@ -176,5 +176,12 @@ TEST(Config, MarkdownHasARowPerFlag) {
   EXPECT_THAT(table, HasSubstr("| `--max-rows` | `IMAGE_VARIATIONS_MAX_ROWS` | `16` |"));
 }
 
+TEST(Config, FaultsAreReadAndNotAdvertised) {
+  const ServerConfig config = ReadConfig({"--inject-faults=denoise:3=oom"});
+  EXPECT_EQ(config.faults, (std::vector{Fault{"denoise", 3, FaultKind::kOutOfMemory}}));
+  EXPECT_THAT(ErrorOf({"--inject-faults=boom"}), ::testing::StartsWith("--inject-faults: "));
+  EXPECT_THAT(*Read({"--help"}).value().print, Not(::testing::HasSubstr("inject")));
+}
+
 }  // namespace
 }  // namespace image_variations
