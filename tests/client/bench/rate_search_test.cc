@@ -25,7 +25,7 @@ TEST(RateSearch, DoublesThenBisects) {
 
 TEST(RateSearch, FindsAPlantedCapacityFromBelowAndAbove) {
   for (const double first : {0.01, 37.0, 5000.0}) {
-    const auto found = FindHighestValidRate({.first = first, .precision = 0.02},
+    const auto found = FindHighestValidRate({.first = first, .precision = 0.02, .max_probes = 32},
                                             [](double rate) { return rate <= 42; });
     EXPECT_LE(*found, 42) << first;
     EXPECT_GE(*found * 1.021, 42) << first;
