@@ -62,6 +62,7 @@ class StreamingAttempt {
   // The next event; false at the stream's end.
   bool Read(pb::StreamVariationsResponse& event) {
     if (!started_) return false;
+    if (IsSet(cancelled_)) context_.TryCancel();  // events may never leave a pause to see it in
     reader_->Read(&event, this);
     return WaitForOperation();
   }
