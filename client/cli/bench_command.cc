@@ -102,8 +102,9 @@ absl::Status BenchCommand::FindRate() {
   const double first = bench_.rates.empty() ? 1 : bench_.rates[0];
   const absl::StatusOr<double> found =
       FindHighestValidRate({.first = first}, [this](double rate) -> absl::StatusOr<bool> {
-        ASSIGN_OR_RETURN(const LoadSummary summary, RunAt(rate));
-        return summary.verdict->valid;
+        const absl::StatusOr<LoadSummary> summary = RunAt(rate);
+        if (!summary.ok()) return summary.status();
+        return summary->verdict->valid;
       });
   if (absl::IsNotFound(found.status())) {
     said_ << "\n" << std::string(found.status().message()) << "\n";
