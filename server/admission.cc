@@ -174,7 +174,7 @@ absl::StatusOr<AdmissionTicket> AdmissionGate::Enter(const AdmissionRequest& req
   if (request.deadline <= now) return MakeDeadlinePassedError(0, 0);
   promises_.Expire(now);
   const bool was_promised =
-      !request.only_asks && promises_.Claim(request.caller, request.shape, now);
+      !request.only_asks && promises_.Claim(request.caller, request.request_id, now);
   Forecast forecast(cost, options_.max_rows);
   RETURN_IF_ERROR(CheckLimits(request, forecast, ToSeconds(now)));
 
@@ -396,8 +396,9 @@ absl::Status AdmissionGate::CheckTime(const AdmissionRequest& request, Forecast&
   const absl::Duration wait = absl::Ceil(
       std::max(absl::Seconds(RetryDelay(forecast, ToSeconds(now), newcomer, late)), kMinRetryDelay),
       absl::Milliseconds(1));
-  if (!request.only_asks) {
+  if (!request.only_asks && !request.request_id.empty()) {
     promises_.Make({.caller = request.caller,
+                    .request_id = request.request_id,
                     .shape = request.shape,
                     .at = now + wait,
                     .until = now + wait + std::max(kRetryGrace, wait / 2),

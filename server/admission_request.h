@@ -17,6 +17,7 @@ struct AdmissionRequest {
   Priority priority = Priority::kInteractive;
   absl::Time deadline = absl::InfiniteFuture();
   std::string caller;
+  std::string request_id;  // as the caller sent it; without, nothing is promised when it is refused
   bool only_asks = false;  // would it be let in? Nothing is kept of it.
 };
 

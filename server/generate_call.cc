@@ -109,6 +109,7 @@ absl::Status GenerateCall::Admit(absl::StatusOr<ValidRequest> request) {
       .priority = request_.priority,
       .deadline = deadline_,
       .caller = caller_,
+      .request_id = request_.has_drawn_id ? "" : request_.request_id,
       .only_asks = request_.validate_only,
   };
   ASSIGN_OR_RETURN(ticket_, context_.gate.Enter(asked, context_.engine.status().cost, begin_));

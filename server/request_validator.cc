@@ -266,7 +266,8 @@ absl::StatusOr<ValidRequest> RequestValidator::Validate(
   valid.latent_area =
       int64_t{valid.width / model_.latent_factor} * (valid.height / model_.latent_factor);
   if (!request.has_seed()) valid.seed = DrawSeed(valid.sample_count);
-  if (valid.request_id.empty()) valid.request_id = DrawUuid();
+  valid.has_drawn_id = valid.request_id.empty();
+  if (valid.has_drawn_id) valid.request_id = DrawUuid();
   return valid;
 }
 

@@ -33,6 +33,7 @@ struct RequestLimits {
 struct ValidRequest {
   std::string field_path{};  // of its fields in errors: "" or "generation."
   std::string request_id{};
+  bool has_drawn_id = false;  // the caller did not send one
   ImageHeader source{};
   int sample_count = 1;
   uint64_t seed = 0;

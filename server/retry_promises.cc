@@ -12,11 +12,12 @@ constexpr double kMostly = 0.5;
 
 }  // namespace
 
-bool RetryPromises::Claim(const std::string& caller, const RequestShape& shape, absl::Time now) {
+bool RetryPromises::Claim(const std::string& caller, const std::string& request_id,
+                          absl::Time now) {
   const auto found = std::ranges::find_if(promises_, [&](const RetryPromise& promise) {
-    return promise.at <= now && promise.caller == caller && promise.shape == shape;
+    return promise.request_id == request_id && promise.caller == caller;
   });
-  if (found == promises_.end()) return false;
+  if (found == promises_.end() || found->at > now) return false;
   promises_.erase(found);
   share_kept_ += kWeightOfNews * (1 - share_kept_);
   return true;
@@ -29,6 +30,9 @@ void RetryPromises::Expire(absl::Time now) {
 }
 
 void RetryPromises::Make(RetryPromise promise) {
+  std::erase_if(promises_, [&](const RetryPromise& other) {
+    return other.request_id == promise.request_id && other.caller == promise.caller;
+  });
   if (promises_.size() == kMaxPromises) return;
   const auto place = std::ranges::upper_bound(promises_, promise.at, {}, &RetryPromise::at);
   promises_.insert(place, std::move(promise));

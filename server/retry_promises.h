@@ -23,6 +23,7 @@ struct RequestShape {
 
 struct RetryPromise {
   std::string caller;
+  std::string request_id;  // the caller's name for it, by which it is known when it comes back
   RequestShape shape;
   absl::Time at;            // from when on there is room
   absl::Time until;         // from when on there is none: the caller did not come
@@ -30,22 +31,24 @@ struct RetryPromise {
   absl::Duration deadline;  // after `at`: when it must be done
 };
 
-// Promises cost others their place, so they count only while most callers come back for them.
+// Promises cost others their place, so they count only once most callers have come back for theirs,
+// and as long as most do.
 // Thread-compatible.
 class RetryPromises {
  public:
-  // The caller is back: takes out its promise for a request of this shape, if its time has come.
-  // False: there is none.
-  bool Claim(const std::string& caller, const RequestShape&, absl::Time now);
+  // The caller is back with this request: takes out its promise. False: there is none, or its time
+  // has not come.
+  bool Claim(const std::string& caller, const std::string& request_id, absl::Time now);
   // Forgets promises that nobody came for.
   void Expire(absl::Time now);
+  // In place of what the same request was promised before.
   void Make(RetryPromise);
   // By time. Empty while they do not count.
   absl::Span<const RetryPromise> counted() const;
 
  private:
   std::vector<RetryPromise> promises_;  // by time
-  double share_kept_ = 0.6;             // of the latest ones: the caller came
+  double share_kept_ = 0.45;            // of the latest ones: the caller came
 };
 
 }  // namespace image_variations

@@ -212,11 +212,25 @@ TEST(AdmissionGate, WhoOnlyAsksLeavesNothing) {
   EXPECT_EQ(gate.requests(), 0);
 }
 
+AdmissionRequest Named(AdmissionRequest request, const std::string& id) {
+  request.request_id = id;
+  return request;
+}
+
+// A caller is refused, and comes back when it was told to.
+void ComeBack(Gate& gate, absl::Time now) {
+  const auto busy = gate.Ask(Work(8), now + absl::Seconds(9), now);
+  const AdmissionRequest refused = Named(Work(5), "reliable");
+  const auto delay = RetryDelayOf(gate.Ask(refused, now + absl::Seconds(6), now).status());
+  ASSERT_TRUE(delay);
+  gate.Ask(refused, now + *delay + absl::Seconds(6), now + *delay).IgnoreError();
+}
+
 TEST(AdmissionGate, WhoComesBackWhenToldIsLetInBeforeOthers) {
   Gate gate;
+  ComeBack(gate, kNow - absl::Seconds(100));
   AdmissionTicket first = gate.Admit(Work(8), In(absl::Seconds(9)));
-  AdmissionRequest refused = Work(5);
-  refused.caller = "back";
+  const AdmissionRequest refused = Named(Work(5), "back");
   const auto delay = RetryDelayOf(gate.Ask(refused, In(absl::Seconds(6))).status());
   ASSERT_TRUE(delay);
   // The time that was promised is nobody else's, ...
@@ -227,15 +241,31 @@ TEST(AdmissionGate, WhoComesBackWhenToldIsLetInBeforeOthers) {
   EXPECT_TRUE(gate.Ask(refused, later + absl::Seconds(6), later).ok());
 }
 
-TEST(AdmissionGate, PromisesThatNobodyComesForCostNobodyTheirPlace) {
+TEST(AdmissionGate, PromisesCostNobodyTheirPlaceBeforeAnybodyCameBack) {
   Gate gate;
+  const auto busy = gate.Ask(Work(8), In(absl::Seconds(9)));
+  ASSERT_FALSE(gate.Ask(Named(Work(5), "a"), In(absl::Seconds(6))).ok());
+  EXPECT_TRUE(gate.Ask(Work(4), In(absl::Seconds(13))).ok());
+}
+
+TEST(AdmissionGate, WhoCannotBeKnownAgainIsPromisedNothing) {
+  Gate gate;
+  ComeBack(gate, kNow - absl::Seconds(100));
+  const auto busy = gate.Ask(Work(8), In(absl::Seconds(9)));
+  ASSERT_FALSE(gate.Ask(Work(5), In(absl::Seconds(6))).ok());
+  EXPECT_TRUE(gate.Ask(Work(4), In(absl::Seconds(13))).ok());
+}
+
+TEST(AdmissionGate, PromisesThatNobodyComesForStopToCount) {
+  Gate gate;
+  ComeBack(gate, kNow - absl::Seconds(100));
   absl::Time now = kNow;
   for (int i = 0; i < 10; ++i, now += absl::Seconds(100)) {
     const auto busy = gate.Ask(Work(8), now + absl::Seconds(9), now);
-    ASSERT_FALSE(gate.Ask(Work(5), now + absl::Seconds(6), now).ok());
+    ASSERT_FALSE(gate.Ask(Named(Work(5), "gone"), now + absl::Seconds(6), now).ok());
   }
   const auto busy = gate.Ask(Work(8), now + absl::Seconds(9), now);
-  ASSERT_FALSE(gate.Ask(Work(5), now + absl::Seconds(6), now).ok());
+  ASSERT_FALSE(gate.Ask(Named(Work(5), "gone"), now + absl::Seconds(6), now).ok());
   EXPECT_TRUE(gate.Ask(Work(4), now + absl::Seconds(13), now).ok());
 }
 

@@ -79,6 +79,7 @@ struct Arrival {
   Priority priority = Priority::kInteractive;
   bool is_retry = false;
   std::string caller;
+  std::string request_id;
 
   bool operator>(const Arrival& other) const { return at > other.at; }
 };
@@ -157,13 +158,14 @@ class OverloadWorld final : public EngineObserver {
       const int steps = random.Below(2) == 0 ? 20 : 50;
       random.Below(4);  // a compatibility key, where published simulations have one
       arrivals_.push({clock_.Now() + absl::Seconds(at), steps, Priority::kInteractive, false,
-                      absl::StrCat("caller ", i)});
+                      absl::StrCat("caller ", i), "only one"});
     }
     const absl::Time end = clock_.Now() + absl::Seconds(at);
     absl::Time batch = clock_.Now();
     if (options_.batch_every == absl::InfiniteDuration()) return;
     while ((batch += options_.batch_every) < end) {
-      arrivals_.push({batch, 50, Priority::kBatch, false, "batch"});
+      arrivals_.push({batch, 50, Priority::kBatch, false, "batch",
+                      absl::FormatTime(batch, absl::UTCTimeZone())});
     }
   }
 
@@ -184,7 +186,8 @@ class OverloadWorld final : public EngineObserver {
         gate_->Enter({.shape = {.samples = 1, .steps = arrival.steps, .rows = 1, .size = {8, 8}},
                       .priority = arrival.priority,
                       .deadline = request->deadline,
-                      .caller = arrival.caller},
+                      .caller = arrival.caller,
+                      .request_id = arrival.request_id},
                      engine_->status().cost, clock_.Now());
     if (!ticket.ok()) {
       Refused(arrival, ticket.status());
