@@ -19,8 +19,8 @@ namespace {
 
 // What is smaller, malloc keeps anyway.
 constexpr size_t kLarge = size_t{1} << 17;
-// More than the activations of a step, or of a decode's last level, at 512x512.
-constexpr size_t kMaxKeptBytes = size_t{640} << 20;
+// More than the activations of a step at 512x512. A decode there would use more, but seldom does.
+constexpr size_t kMaxKeptBytes = size_t{384} << 20;
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kCacheLine = 64;
 
