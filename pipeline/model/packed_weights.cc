@@ -116,7 +116,7 @@ at::Tensor RunConv2d(const at::Tensor& x, const at::Tensor& weight, const at::Te
   }
   IV_CHECK(post_op == PostOp::kAdd);
   return binary.call(x, operand, weight, Optional(bias), paddings, strides, dilations, 1, "add",
-                     std::nullopt, std::nullopt, Scalars(), std::nullopt);
+                     at::Scalar(1), std::nullopt, Scalars(), std::nullopt);
 }
 
 }  // namespace image_variations
