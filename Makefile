@@ -18,8 +18,8 @@ release:         ## build the programs: build/release/bin/image-variations-serve
 demo: release    ## the main job from nothing: server, four variations of a picture, contact sheet
 	@demo/run.sh
 
-test: check unit release   ## everything: format, layers, unit, simulator, parity, system, README commands
-	@ctest --preset release
+test: check unit release   ## everything: format, layers, unit, simulator, mutants, parity, system, README commands
+	@cmake --build --preset mutants -- --quiet && ctest --preset mutants && ctest --preset release
 	@tools/run_readme.sh
 
 asan tsan:       ## the torch-free tests under AddressSanitizer + UBSan, or ThreadSanitizer
