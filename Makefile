@@ -19,7 +19,7 @@ demo: release    ## the main job from nothing: server, four variations of a pict
 	@demo/run.sh
 
 test: check unit release   ## everything: format, layers, unit, simulator, mutants, parity, system, README commands
-	@cmake --build --preset mutants -- --quiet && ctest --preset mutants && ctest --preset release
+	@tools/setup.sh deploy && cmake --build --preset mutants -- --quiet && ctest --preset mutants && ctest --preset release
 	@tools/run_readme.sh
 
 asan tsan:       ## the torch-free tests under AddressSanitizer + UBSan, or ThreadSanitizer

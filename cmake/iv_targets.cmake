@@ -31,7 +31,7 @@ endfunction()
 
 # iv_test(pipeline/engine/step_batcher SRCS step_batcher_test.cc DEPS iv_pipeline_engine LABEL unit)
 # makes the GoogleTest program step_batcher_test; `make T=step_batcher` builds and runs it alone.
-# LABEL is one of unit (default), sim, parity, system, fuzz. ARGS go to the program.
+# LABEL is one of unit (default), sim, parity, system, fuzz; tests/deploy has one of its own. ARGS go to the program.
 function(iv_test path)
   cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SRCS;DEPS;ARGS" ${ARGN})
   get_filename_component(name ${path} NAME)

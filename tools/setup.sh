@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Installs what a build needs and is missing, and says what: tools/setup.sh dev|release|tidy|fuzz|oracle
+# Installs what a build needs and is missing, and says what: tools/setup.sh dev|release|tidy|fuzz|oracle|peers|deploy
 #   dev      the torch-free part: Debian packages and the google/rpc protos
 #   release  dev and LibTorch (from the torch wheel; TORCH_INDEX_URL chooses the wheel index, VENV the folder)
 #   tidy     dev and clang
 #   fuzz     dev, clang and libFuzzer
 #   oracle   release and diffusers, for the scripts in tools/ that make goldens and compare
 #   peers    oracle and what tools/bench/peers.py compares with
+#   deploy   what the tests of deploy/ run: Helm, kubectl, buildah, nginx and others, in a folder of its own (DEPLOY_VENV)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-what=${1:?usage: tools/setup.sh dev|release|tidy|fuzz|oracle}
+what=${1:?usage: tools/setup.sh dev|release|tidy|fuzz|oracle|peers|deploy}
 venv=${VENV:-.venv}
+[ "$what" = deploy ] && venv=${DEPLOY_VENV:-.venv-deploy}
 
 packages=(g++ cmake ninja-build ccache mold pkg-config python3-venv clang-format-14
   libgrpc++-dev libgrpc-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev libabsl-dev libssl-dev
@@ -17,6 +19,7 @@ packages=(g++ cmake ninja-build ccache mold pkg-config python3-venv clang-format
   libgtest-dev libgmock-dev libbenchmark-dev)
 [ "$what" = tidy ] && packages+=(clang-14 clang-tidy-14)
 [ "$what" = fuzz ] && packages+=(clang-14 libclang-rt-14-dev)
+[ "$what" = deploy ] && packages+=(buildah debootstrap nginx-light)
 
 missing=()
 for package in "${packages[@]}"; do
@@ -47,4 +50,5 @@ case $what in
   oracle | peers) install oracle ;;
 esac
 [ "$what" = peers ] && install peers
+[ "$what" = deploy ] && install deploy
 exit 0
