@@ -59,21 +59,26 @@ absl::Status WhyCancelled(absl::Time now, absl::Time deadline) {
 }
 
 GenerateCall::GenerateCall(const CallContext& context, JobId id, const std::string& image,
-                           absl::Time deadline, GenerateReply& reply, std::string caller)
+                           absl::Time deadline, GenerateReply& reply, CallOrigin origin)
     : context_(context),
       id_(id),
       image_(image),
       deadline_(deadline),
       reply_(reply),
-      caller_(std::move(caller)),
+      origin_(std::move(origin)),
       begin_(context.clock.Now()) {
   context_.metrics.OnRequestStarted();
 }
 
 void GenerateCall::Start(absl::StatusOr<ValidRequest> request) {
   if (const absl::Status admitted = Admit(std::move(request)); !admitted.ok()) {
+    const bool quotes_caller = absl::IsInvalidArgument(admitted);  // a seed, for one
     Log(Severity::kDebug, "request refused",
-        {{"reason", ReasonOf(admitted)}, {"why", admitted.message()}});
+        {{"request_id", request_.request_id},
+         {"trace_id", origin_.trace_id},
+         {"caller", origin_.caller},
+         {"reason", ReasonOf(admitted)},
+         {"why", quotes_caller ? "" : admitted.message()}});
     context_.metrics.OnRequestEnded(admitted, /*was_admitted=*/false);
     reply_.OnEnd(admitted);
     return;
@@ -102,13 +107,14 @@ void GenerateCall::Cancel() {
 absl::Status GenerateCall::Admit(absl::StatusOr<ValidRequest> request) {
   RETURN_IF_ERROR(request.status());
   request_ = *std::move(request);
-  ASSIGN_OR_RETURN(caller_ticket_, context_.caller_limits.Enter(caller_, UnetRowsOf(request_)));
+  ASSIGN_OR_RETURN(caller_ticket_,
+                   context_.caller_limits.Enter(origin_.caller, UnetRowsOf(request_)));
   const AdmissionRequest asked{
       .bytes = BytesOf(request_, static_cast<int64_t>(image_.size())),
       .shape = ShapeOf(request_, context_.engine.model().latent_factor),
       .priority = request_.priority,
       .deadline = deadline_,
-      .caller = caller_,
+      .caller = origin_.caller,
       .request_id = request_.has_drawn_id ? "" : request_.request_id,
       .only_asks = request_.validate_only,
   };
@@ -156,7 +162,7 @@ absl::StatusOr<Job> GenerateCall::MakeJob() {
       .latent_height = request_.height / factor,
       .priority = request_.priority,
       .deadline = deadline_,
-      .caller = caller_,
+      .caller = origin_.caller,
       .listener = shared_from_this(),
   };
 }
@@ -266,6 +272,8 @@ void GenerateCall::EndPart() {
 void GenerateCall::Finish(const absl::Status& status) {
   Log(Severity::kInfo, "request ended",
       {{"request_id", request_.request_id},
+       {"trace_id", origin_.trace_id},
+       {"caller", origin_.caller},
        {"code", absl::StatusCodeToString(status.code())},
        {"reason", ReasonOf(status)},
        {"samples", request_.sample_count},

@@ -35,6 +35,12 @@ struct CallContext {
   CallerLimits& caller_limits;
 };
 
+// Where a call comes from.
+struct CallOrigin {
+  std::string caller;    // with whom the request shares its place in line
+  std::string trace_id;  // for the log
+};
+
 // Of a call that gRPC cancels: it does so for its caller and for its deadline alike.
 absl::Status WhyCancelled(absl::Time now, absl::Time deadline);
 
@@ -42,10 +48,9 @@ absl::Status WhyCancelled(absl::Time now, absl::Time deadline);
 // Nothing that the rpc owns is touched after OnEnd.
 class GenerateCall final : public JobListener, public std::enable_shared_from_this<GenerateCall> {
  public:
-  // `image` and `reply` live until reply.OnEnd. `id` is new to the engine. `caller`: with whom the
-  // request shares its place in line.
+  // `image` and `reply` live until reply.OnEnd. `id` is new to the engine.
   GenerateCall(const CallContext&, JobId id, const std::string& image, absl::Time deadline,
-               GenerateReply& reply, std::string caller = {});
+               GenerateReply& reply, CallOrigin = {});
 
   // gRPC thread; never blocks. Takes the validator's word.
   void Start(absl::StatusOr<ValidRequest>);
@@ -75,7 +80,7 @@ class GenerateCall final : public JobListener, public std::enable_shared_from_th
   const std::string& image_;
   const absl::Time deadline_;
   GenerateReply& reply_;
-  const std::string caller_;
+  const CallOrigin origin_;
   const absl::Time begin_;
   ValidRequest request_;        // constant once admitted
   CallerTicket caller_ticket_;  // these two from admission on

@@ -20,6 +20,7 @@ void UnaryReactor::OnEnd(absl::StatusOr<v1::Completed> completed) {
   if (completed.ok()) {
     *response_.mutable_parameters() = std::move(*completed->mutable_parameters());
     *response_.mutable_metrics() = std::move(*completed->mutable_metrics());
+    record_.OnMessageSent();
   }
   Finish(record_.End(completed.status()));
 }
@@ -56,6 +57,7 @@ void StreamReactor::OnEnd(absl::StatusOr<v1::Completed> completed) {
 }
 
 void StreamReactor::OnWriteDone(bool ok) {
+  if (ok) record_.OnMessageSent();
   if (!ok && cancel_) cancel_();
   {
     absl::MutexLock lock(&mutex_);

@@ -4,6 +4,8 @@
 #include <deque>
 #include <functional>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -18,10 +20,11 @@ namespace image_variations {
 class UnaryReactor final : public grpc::ServerUnaryReactor, public GenerateReply {
  public:
   UnaryReactor(RpcRecord record, imagevariations::v1::GenerateVariationsResponse& response)
-      : record_(record), response_(response) {}
+      : record_(std::move(record)), response_(response) {}
 
   // What to do when the caller is gone. Set before the rpc's method returns.
   void WhenCancelled(std::function<void()> cancel) { cancel_ = std::move(cancel); }
+  const std::string& trace_id() const { return record_.trace_id(); }
 
   void OnAdmitted(imagevariations::v1::Admitted, int sample_count) override;
   void OnProgress(imagevariations::v1::Progress) override {}
@@ -46,10 +49,11 @@ class StreamReactor final
       public GenerateReply {
  public:
   StreamReactor(RpcRecord record, bool wants_progress)
-      : record_(record), wants_progress_(wants_progress) {}
+      : record_(std::move(record)), wants_progress_(wants_progress) {}
 
   // As UnaryReactor's.
   void WhenCancelled(std::function<void()> cancel) { cancel_ = std::move(cancel); }
+  const std::string& trace_id() const { return record_.trace_id(); }
 
   void OnAdmitted(imagevariations::v1::Admitted, int sample_count) override;
   void OnProgress(imagevariations::v1::Progress) override ABSL_LOCKS_EXCLUDED(mutex_);

@@ -55,7 +55,9 @@ class Lifecycle final : public EngineObserver {
   ServerState state() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   void OnTick(const TickReport& report) override { observer_.OnTick(report); }
-  void OnSampleEnd(SampleOutcome outcome) override { observer_.OnSampleEnd(outcome); }
+  void OnSampleEnd(SampleOutcome outcome, int unet_rows) override {
+    observer_.OnSampleEnd(outcome, unet_rows);
+  }
   void OnOutOfMemory(int rows_that_failed) override { observer_.OnOutOfMemory(rows_that_failed); }
   void OnDeviceLost(const absl::Status& why) override ABSL_LOCKS_EXCLUDED(mutex_);
 

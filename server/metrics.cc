@@ -1,20 +1,37 @@
 #include "server/metrics.h"
 
+#include <array>
+
 #include "absl/strings/ascii.h"
-#include "absl/strings/str_cat.h"
+#include "server/process_metrics.h"
 #include "server/rpc_status.h"
 
 namespace image_variations {
 namespace {
 
 constexpr char kService[] = "imagevariations.v1.VariationService";
+constexpr std::array<const char*, 2> kMethods[] = {{"GenerateVariations", "unary"},
+                                                   {"StreamVariations", "server_stream"},
+                                                   {"GetModel", "unary"},
+                                                   {"GetServerStatus", "unary"}};
+constexpr SampleOutcome kOutcomes[] = {SampleOutcome::kGenerated, SampleOutcome::kFiltered,
+                                       SampleOutcome::kFailed, SampleOutcome::kCancelled,
+                                       SampleOutcome::kExpired};
+constexpr const char* kStages[] = {"decode", "embed", "unet", "vae", "safety", "encode"};
+// Of refusals that an operator watches.
+constexpr const char* kReasons[] = {
+    reason::kInvalidField, reason::kImageUndecodable,    reason::kImageTooLarge,
+    reason::kQueueFull,    reason::kDeadlineUnreachable, reason::kCallerLimit,
+    reason::kDraining,     reason::kDeviceFailed,        reason::kTokenMissing,
+    reason::kTokenInvalid};
+constexpr int kCostRows[] = {1, 2, 4, 8, 16};
 
-// From a step of a small model to a picture on a CPU.
-const prometheus::Histogram::BucketBoundaries& Seconds() {
-  static const auto* const kBounds = new prometheus::Histogram::BucketBoundaries{
-      0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-      1,     2.5,    5,     10,   30,    60,   120, 300,  600};
-  return *kBounds;
+double Seconds(absl::Duration time) { return absl::ToDoubleSeconds(time); }
+
+prometheus::Labels RpcLabels(absl::string_view method, absl::string_view type) {
+  return {{"grpc_type", std::string(type)},
+          {"grpc_service", kService},
+          {"grpc_method", std::string(method)}};
 }
 
 // "OK", "InvalidArgument": as go-grpc-middleware writes codes.
@@ -47,71 +64,111 @@ const char* OutcomeName(SampleOutcome outcome) {
   return "";
 }
 
+// Its pictures were not given to anybody.
+bool IsWaste(SampleOutcome outcome) {
+  return outcome != SampleOutcome::kGenerated && outcome != SampleOutcome::kFiltered;
+}
+
 }  // namespace
 
 Metrics::Metrics()
-    : rpcs_started_(Counters("grpc_server_started_total", "RPCs that began.")),
-      rpcs_handled_(Counters("grpc_server_handled_total", "RPCs that ended, by code.")),
-      rpc_seconds_(Histograms("grpc_server_handling_seconds", "Time from an RPC's begin to end.")),
-      requests_(Counters("image_variations_requests_total",
-                         "Requests for variations that ended, by code and reason.")),
-      refusals_(Counters("image_variations_admission_rejected_total",
-                         "Requests that were refused before any work, by reason.")),
-      stage_seconds_(Histograms("image_variations_stage_duration_seconds",
-                                "Time of one run of a stage, whatever it was shared by.")),
-      samples_(Counters("image_variations_images_total",
-                        "Pictures asked for, by what became of "
-                        "them.")),
-      model_(Gauges("image_variations_model_info", "1, with what is loaded as labels.")),
-      connections_refused_(Counters("image_variations_connections_refused_total",
-                                    "Connections closed at once because there were too many.")
-                               .Add({})),
-      requests_in_flight_(Gauges("image_variations_requests_in_flight",
-                                 "Requests for variations that have not ended.")
-                              .Add({})),
+    : rpcs_started_(metrics_.Counters("grpc_server_started_total", "RPCs that began.")),
+      rpcs_handled_(
+          metrics_.Counters("grpc_server_handled_total", "RPCs that ended, by grpc_code.")),
+      messages_received_(metrics_.Counters("grpc_server_msg_received_total",
+                                           "Messages that callers sent: one for each RPC.")),
+      messages_sent_(metrics_.Counters("grpc_server_msg_sent_total",
+                                       "Messages to callers: replies, and events of streams.")),
+      requests_(metrics_.Counters("image_variations_requests_total",
+                                  "Requests for variations that ended, by code and reason.")),
+      refusals_(metrics_.Counters("image_variations_admission_rejected_total",
+                                  "Requests that were refused before any work, by reason.")),
+      samples_(metrics_.Counters("image_variations_images_total",
+                                 "Pictures asked for, by result: what became of them.")),
+      rows_wasted_(metrics_.Counters("image_variations_unet_rows_wasted_total",
+                                     "Rows of UNet calls for pictures that nobody got, by result: "
+                                     "they failed, were cancelled or came too late.")),
+      rpc_seconds_(
+          metrics_.Histograms("grpc_server_handling_seconds", "Time from an RPC's begin to end.")),
+      stage_seconds_(metrics_.Histograms("image_variations_stage_duration_seconds",
+                                         "Time of one run of a stage, whatever it was shared "
+                                         "by.")),
+      model_(metrics_.Gauges("image_variations_model_info", "1, with what is loaded as labels.")),
+      step_cost_(metrics_.Gauges("image_variations_step_cost_seconds",
+                                 "Predicted time of a UNet call of so many rows, at the model's "
+                                 "own size.")),
+      device_memory_(metrics_.Gauges("image_variations_device_memory_bytes",
+                                     "Memory of the device, by kind: used, and its limit. On the "
+                                     "CPU that of this process.")),
+      connections_refused_(
+          metrics_.Counter("image_variations_connections_refused_total",
+                           "Connections closed at once because there were too many.")),
+      requests_repeated_(metrics_.Counter("image_variations_requests_repeated_total",
+                                          "Requests that shared the work of an earlier one with "
+                                          "their request_id, or got its answer again.")),
+      unet_calls_(metrics_.Counter("image_variations_unet_steps_total", "UNet calls.")),
+      unet_rows_(metrics_.Counter("image_variations_unet_rows_total",
+                                  "Rows of UNet calls; by unet_steps_total: rows per call.")),
+      padded_rows_(metrics_.Counter("image_variations_unet_rows_padded_total",
+                                    "Rows of UNet calls that held no picture.")),
+      out_of_memory_(metrics_.Counter("image_variations_out_of_device_memory_total",
+                                      "UNet calls that were split for want of device memory.")),
+      serving_(metrics_.Gauge("image_variations_serving", "1 while requests are taken.")),
+      reachable_(metrics_.Gauge(
+          "image_variations_port_reachable",
+          "1 while the gRPC port answers a call from outside, as --health-listen tries.")),
+      device_lost_(metrics_.Gauge("image_variations_device_lost", "1 when the device is gone.")),
+      requests_in_flight_(metrics_.Gauge("image_variations_requests_in_flight",
+                                         "Requests for variations that have not ended.")),
       samples_running_(
-          Gauges("image_variations_samples_running", "Pictures that hold latents.").Add({})),
+          metrics_.Gauge("image_variations_samples_running", "Pictures that hold latents.")),
       samples_waiting_(
-          Gauges("image_variations_samples_waiting", "Pictures in line without latents.").Add({})),
-      device_lost_(Gauges("image_variations_device_lost", "1 when the device is gone.").Add({})),
-      requests_repeated_(Counters("image_variations_requests_repeated_total",
-                                  "Requests that shared the work of an earlier one with their "
-                                  "request_id, or got its answer again.")
-                             .Add({})),
-      unet_calls_(Counters("image_variations_unet_steps_total", "UNet calls.").Add({})),
-      unet_rows_(Counters("image_variations_unet_rows_total",
-                          "Rows of UNet calls; by unet_steps_total: rows per call.")
-                     .Add({})),
-      padded_rows_(Counters("image_variations_unet_rows_padded_total",
-                            "Rows of UNet calls that held no picture.")
-                       .Add({})),
-      out_of_memory_(Counters("image_variations_out_of_device_memory_total",
-                              "UNet calls that were split for want of device memory.")
-                         .Add({})),
-      queue_seconds_(Histograms("image_variations_queue_wait_seconds",
-                                "Time from submission to a request's first stage.")
-                         .Add({}, Seconds())),
+          metrics_.Gauge("image_variations_samples_waiting", "Pictures in line without latents.")),
+      backlog_(metrics_.Gauge("image_variations_predicted_backlog_seconds",
+                              "Predicted time of all work that is in.")),
+      queue_seconds_(metrics_.Seconds("image_variations_queue_wait_seconds",
+                                      "Time from submission to a request's first stage.")),
       admission_error_seconds_(
-          Histograms("image_variations_admission_error_seconds",
-                     "How far a request's time was from the prediction at its admission.")
-              .Add({}, Seconds())) {}
+          metrics_.Seconds("image_variations_admission_error_seconds",
+                           "How far a request's time was from the prediction at its admission.")) {
+  for (const auto& [method, type] : kMethods) {
+    const prometheus::Labels labels = RpcLabels(method, type);
+    rpcs_started_.Add(labels);
+    messages_received_.Add(labels);
+    messages_sent_.Add(labels);
+    rpc_seconds_.Add(labels, MetricRegistry::SecondsBuckets());
+    prometheus::Labels ok = labels;
+    ok["grpc_code"] = "OK";
+    rpcs_handled_.Add(ok);
+  }
+  requests_.Add({{"code", "OK"}, {"reason", ""}});
+  for (const char* reason : kReasons) refusals_.Add({{"reason", reason}});
+  for (const char* stage : kStages) Stage(stage);
+  for (const SampleOutcome outcome : kOutcomes) {
+    samples_.Add({{"result", OutcomeName(outcome)}});
+    if (IsWaste(outcome)) rows_wasted_.Add({{"result", OutcomeName(outcome)}});
+  }
+  reachable_.Set(1);
+}
+
+std::string Metrics::Markdown() const { return metrics_.Markdown() + ProcessMetricsMarkdown(); }
 
 void Metrics::OnRpcStarted(absl::string_view method, absl::string_view type) {
-  rpcs_started_
-      .Add({{"grpc_type", std::string(type)},
-            {"grpc_service", kService},
-            {"grpc_method", std::string(method)}})
-      .Increment();
+  const prometheus::Labels labels = RpcLabels(method, type);
+  rpcs_started_.Add(labels).Increment();
+  messages_received_.Add(labels).Increment();
 }
 
 void Metrics::OnRpcHandled(absl::string_view method, absl::string_view type,
                            const absl::Status& status, absl::Duration time) {
-  prometheus::Labels labels = {{"grpc_type", std::string(type)},
-                               {"grpc_service", kService},
-                               {"grpc_method", std::string(method)}};
-  rpc_seconds_.Add(labels, Seconds()).Observe(absl::ToDoubleSeconds(time));
+  prometheus::Labels labels = RpcLabels(method, type);
+  rpc_seconds_.Add(labels, MetricRegistry::SecondsBuckets()).Observe(Seconds(time));
   labels["grpc_code"] = CodeName(status);
   rpcs_handled_.Add(labels).Increment();
+}
+
+void Metrics::OnMessageSent(absl::string_view method, absl::string_view type) {
+  messages_sent_.Add(RpcLabels(method, type)).Increment();
 }
 
 void Metrics::OnRequestEnded(const absl::Status& status, bool was_admitted) {
@@ -127,19 +184,15 @@ void Metrics::OnRequestRefused(const absl::Status& status) {
 
 void Metrics::OnRequestServed(const JobMetrics& job, absl::Duration predicted,
                               absl::Duration actual) {
-  queue_seconds_.Observe(absl::ToDoubleSeconds(job.queue_time));
-  admission_error_seconds_.Observe(absl::ToDoubleSeconds(absl::AbsDuration(actual - predicted)));
+  queue_seconds_.Observe(Seconds(job.queue_time));
+  admission_error_seconds_.Observe(Seconds(absl::AbsDuration(actual - predicted)));
 }
 
-void Metrics::OnImageDecoded(absl::Duration time) {
-  Stage("decode").Observe(absl::ToDoubleSeconds(time));
-}
+void Metrics::OnImageDecoded(absl::Duration time) { Stage("decode").Observe(Seconds(time)); }
 
-void Metrics::OnImageEncoded(absl::Duration time) {
-  Stage("encode").Observe(absl::ToDoubleSeconds(time));
-}
+void Metrics::OnImageEncoded(absl::Duration time) { Stage("encode").Observe(Seconds(time)); }
 
-void Metrics::SetModel(const ModelInfo& model, absl::string_view version) {
+void Metrics::SetModel(const ModelInfo& model, const CostModel& cost, absl::string_view version) {
   model_
       .Add({{"model_id", model.model_id},
             {"device", model.device},
@@ -147,57 +200,52 @@ void Metrics::SetModel(const ModelInfo& model, absl::string_view version) {
             {"fingerprint", model.fingerprint},
             {"version", std::string(version)}})
       .Set(1);
+  default_area_ = int64_t{model.default_width / model.latent_factor} *
+                  (model.default_height / model.latent_factor);
+  SetCosts(cost);
 }
 
 void Metrics::OnTick(const TickReport& tick) {
   samples_running_.Set(tick.running_samples);
   samples_waiting_.Set(tick.waiting_samples);
+  backlog_.Set(Seconds(tick.predicted_backlog));
+  if (tick.memory) {
+    device_memory_.Add({{"kind", "used"}}).Set(static_cast<double>(tick.memory->used_bytes));
+    device_memory_.Add({{"kind", "limit"}}).Set(static_cast<double>(tick.memory->limit_bytes));
+  }
   if (tick.unet_rows > 0) {
+    SetCosts(*tick.cost);
     unet_calls_.Increment();
     unet_rows_.Increment(tick.unet_rows);
     padded_rows_.Increment(tick.padded_rows - tick.unet_rows);
-    Stage("unet").Observe(absl::ToDoubleSeconds(tick.denoise_time));
+    Stage("unet").Observe(Seconds(tick.denoise_time));
   }
-  if (tick.embedded_jobs > 0) Stage("embed").Observe(absl::ToDoubleSeconds(tick.embed_time));
+  if (tick.embedded_jobs > 0) Stage("embed").Observe(Seconds(tick.embed_time));
   if (tick.decoded_samples > 0) {
-    Stage("vae").Observe(absl::ToDoubleSeconds(tick.latents_decode_time));
-    Stage("safety").Observe(absl::ToDoubleSeconds(tick.safety_time));
+    Stage("vae").Observe(Seconds(tick.latents_decode_time));
+    Stage("safety").Observe(Seconds(tick.safety_time));
   }
 }
 
-void Metrics::OnSampleEnd(SampleOutcome outcome) {
+void Metrics::OnSampleEnd(SampleOutcome outcome, int unet_rows) {
   samples_.Add({{"result", OutcomeName(outcome)}}).Increment();
+  if (IsWaste(outcome)) rows_wasted_.Add({{"result", OutcomeName(outcome)}}).Increment(unet_rows);
 }
 
 void Metrics::OnOutOfMemory(int /*rows_that_failed*/) { out_of_memory_.Increment(); }
 
 void Metrics::OnDeviceLost(const absl::Status& /*why*/) { device_lost_.Set(1); }
 
-std::string Metrics::Markdown() const {
-  return absl::StrCat("| Metric | Type | What |\n|---|---|---|\n", markdown_rows_);
-}
-
-prometheus::Family<prometheus::Counter>& Metrics::Counters(const char* name, const char* help) {
-  Describe(name, "counter", help);
-  return prometheus::BuildCounter().Name(name).Help(help).Register(*registry_);
-}
-
-prometheus::Family<prometheus::Gauge>& Metrics::Gauges(const char* name, const char* help) {
-  Describe(name, "gauge", help);
-  return prometheus::BuildGauge().Name(name).Help(help).Register(*registry_);
-}
-
-prometheus::Family<prometheus::Histogram>& Metrics::Histograms(const char* name, const char* help) {
-  Describe(name, "histogram", help);
-  return prometheus::BuildHistogram().Name(name).Help(help).Register(*registry_);
-}
-
-void Metrics::Describe(const char* name, const char* type, const char* help) {
-  absl::StrAppend(&markdown_rows_, "| `", name, "` | ", type, " | ", help, " |\n");
+void Metrics::SetCosts(const CostModel& cost) {
+  if (default_area_ == 0) return;
+  for (const int rows : kCostRows) {
+    step_cost_.Add({{"rows", std::to_string(rows)}})
+        .Set(Seconds(cost.unet.Predict(default_area_, rows)));
+  }
 }
 
 prometheus::Histogram& Metrics::Stage(const char* stage) {
-  return stage_seconds_.Add({{"stage", stage}}, Seconds());
+  return stage_seconds_.Add({{"stage", stage}}, MetricRegistry::SecondsBuckets());
 }
 
 }  // namespace image_variations

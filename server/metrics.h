@@ -1,37 +1,40 @@
 // Prometheus metrics of the server and, as its observer, of the engine.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "pipeline/engine/cost_model.h"
 #include "pipeline/engine/engine_observer.h"
 #include "pipeline/engine/job.h"
 #include "pipeline/engine/model_runner.h"
-#include "prometheus/counter.h"
-#include "prometheus/gauge.h"
-#include "prometheus/histogram.h"
-#include "prometheus/registry.h"
+#include "server/metric_registry.h"
 
 namespace image_variations {
 
-// Thread-safe.
+// Thread-safe. What alerts and dashboards count is there from the start, as zero.
 class Metrics final : public EngineObserver {
  public:
   Metrics();
 
-  std::shared_ptr<prometheus::Registry> registry() const { return registry_; }
+  std::shared_ptr<prometheus::Registry> registry() const { return metrics_.registry(); }
   // A table of all metrics, for docs/operating.md.
   std::string Markdown() const;
 
-  // An rpc of VariationService, `type` "unary" or "server_stream", and its end: the names of
-  // go-grpc-middleware, which dashboards know.
+  // An rpc of VariationService, `type` "unary" or "server_stream", and its end; messages of the
+  // caller and to it. The names are those of go-grpc-middleware, which dashboards know.
   void OnRpcStarted(absl::string_view method, absl::string_view type);
   void OnRpcHandled(absl::string_view method, absl::string_view type, const absl::Status&,
                     absl::Duration);
+  void OnMessageSent(absl::string_view method, absl::string_view type);
 
+  // Whether requests are taken; whether the port where they come in answers a call from outside.
+  void SetServing(bool serving) { serving_.Set(serving); }
+  void SetReachable(bool reachable) { reachable_.Set(reachable); }
   // A connection was closed at once because there are too many.
   void OnConnectionRefused() { connections_refused_.Increment(); }
 
@@ -46,45 +49,30 @@ class Metrics final : public EngineObserver {
   void OnRequestServed(const JobMetrics&, absl::Duration predicted, absl::Duration actual);
   void OnImageDecoded(absl::Duration);
   void OnImageEncoded(absl::Duration);
-  void SetModel(const ModelInfo&, absl::string_view version);
+  // What was loaded, and what it was measured to cost at start.
+  void SetModel(const ModelInfo&, const CostModel&, absl::string_view version);
 
   void OnTick(const TickReport&) override;
-  void OnSampleEnd(SampleOutcome) override;
+  void OnSampleEnd(SampleOutcome, int unet_rows) override;
   void OnOutOfMemory(int rows_that_failed) override;
   void OnDeviceLost(const absl::Status& why) override;
 
  private:
-  template <typename Metric>
-  using Family = prometheus::Family<Metric>;
-
-  Family<prometheus::Counter>& Counters(const char* name, const char* help);
-  Family<prometheus::Gauge>& Gauges(const char* name, const char* help);
-  Family<prometheus::Histogram>& Histograms(const char* name, const char* help);
-  void Describe(const char* name, const char* type, const char* help);
+  void SetCosts(const CostModel&);
   prometheus::Histogram& Stage(const char* stage);
 
-  const std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
-  std::string markdown_rows_;
-  Family<prometheus::Counter>& rpcs_started_;
-  Family<prometheus::Counter>& rpcs_handled_;
-  Family<prometheus::Histogram>& rpc_seconds_;
-  Family<prometheus::Counter>& requests_;
-  Family<prometheus::Counter>& refusals_;
-  Family<prometheus::Histogram>& stage_seconds_;
-  Family<prometheus::Counter>& samples_;
-  Family<prometheus::Gauge>& model_;
-  prometheus::Counter& connections_refused_;
-  prometheus::Gauge& requests_in_flight_;
-  prometheus::Gauge& samples_running_;
-  prometheus::Gauge& samples_waiting_;
-  prometheus::Gauge& device_lost_;
-  prometheus::Counter& requests_repeated_;
-  prometheus::Counter& unet_calls_;
-  prometheus::Counter& unet_rows_;
-  prometheus::Counter& padded_rows_;
-  prometheus::Counter& out_of_memory_;
-  prometheus::Histogram& queue_seconds_;
-  prometheus::Histogram& admission_error_seconds_;
+  MetricRegistry metrics_;
+  MetricRegistry::Family<prometheus::Counter>&rpcs_started_, &rpcs_handled_, &messages_received_,
+      &messages_sent_;
+  MetricRegistry::Family<prometheus::Counter>&requests_, &refusals_, &samples_, &rows_wasted_;
+  MetricRegistry::Family<prometheus::Histogram>&rpc_seconds_, &stage_seconds_;
+  MetricRegistry::Family<prometheus::Gauge>&model_, &step_cost_, &device_memory_;
+  prometheus::Counter &connections_refused_, &requests_repeated_, &unet_calls_, &unet_rows_,
+      &padded_rows_, &out_of_memory_;
+  prometheus::Gauge &serving_, &reachable_, &device_lost_, &requests_in_flight_, &samples_running_,
+      &samples_waiting_, &backlog_;
+  prometheus::Histogram &queue_seconds_, &admission_error_seconds_;
+  std::atomic<int64_t> default_area_ = 0;  // of latents; 0 while no model is known
 };
 
 }  // namespace image_variations

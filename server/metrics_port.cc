@@ -21,6 +21,8 @@ absl::StatusOr<MetricsPort> MetricsPort::Open(
   port.exposer_ = std::make_unique<prometheus::Exposer>(
       absl::StrCat(host_of(socket.numeric), address.substr(address.rfind(':'))));
   port.exposer_->RegisterCollectable(registry);
+  port.process_ = std::make_shared<ProcessMetrics>();
+  port.exposer_->RegisterCollectable(port.process_);
   const int number = port.exposer_->GetListeningPorts()[0];
   port.address_ = absl::StrCat(host_of(address), ":", number);
   port.numeric_ = absl::StrCat(host_of(socket.numeric), ":", number);

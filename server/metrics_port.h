@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "prometheus/exposer.h"
 #include "prometheus/registry.h"
+#include "server/process_metrics.h"
 
 namespace image_variations {
 
@@ -25,6 +26,7 @@ class MetricsPort {
  private:
   MetricsPort() = default;
 
+  std::shared_ptr<ProcessMetrics> process_;
   std::unique_ptr<prometheus::Exposer> exposer_;
   std::string address_, numeric_;
 };

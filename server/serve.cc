@@ -62,7 +62,7 @@ struct HealthPort {
 };
 
 absl::StatusOr<HealthPort> ServeHealth(const ServerConfig& config, const std::string& main_address,
-                                       Lifecycle& lifecycle) {
+                                       Lifecycle& lifecycle, Metrics& metrics) {
   HealthPort port;
   if (config.health_listen.empty()) return port;
   const ListenerOptions options{.address = config.health_listen,
@@ -75,7 +75,10 @@ absl::StatusOr<HealthPort> ServeHealth(const ServerConfig& config, const std::st
   port.self_dial = std::make_unique<SelfDial>(
       SelfDialOptions{.address = main_address,
                       .uses_tls = !config.listener.tls.certificate.empty()},
-      [&lifecycle](bool is_reachable) { lifecycle.SetReachable(is_reachable); });
+      [&lifecycle, &metrics](bool is_reachable) {
+        lifecycle.SetReachable(is_reachable);
+        metrics.SetReachable(is_reachable);
+      });
   return port;
 }
 
@@ -144,7 +147,7 @@ int Serve(const ServerConfig& config,
   if (!listener.ok()) return Fail(kCannotServe, listener.status());
   lifecycle.AttachHealth((*listener)->health());
   absl::StatusOr<HealthPort> health =
-      ServeHealth(config, (*listener)->numeric_address(), lifecycle);
+      ServeHealth(config, (*listener)->numeric_address(), lifecycle, metrics);
   if (!health.ok()) return Fail(CodeOf(health.status()), health.status());
 
   const absl::StatusOr<Engine*> engine = engine_thread.WaitUntilWarm();
@@ -153,12 +156,15 @@ int Serve(const ServerConfig& config,
   }
   service.Serve(**engine);
   lifecycle.Serve();
+  metrics.SetServing(true);
   const Watchdog watchdog((*engine)->heartbeat(), clock, config.hang_timeout, kWatchdogInterval,
                           [&lifecycle](const absl::Status& why) { lifecycle.OnDeviceLost(why); });
   PrintAddresses(**listener, *metrics_port, health->listener.get());
   NotifySystemd(config.notify_socket, "READY=1\nSTATUS=serving");
 
-  if (!lifecycle.WaitForStop().ok()) {
+  const absl::Status stop = lifecycle.WaitForStop();
+  metrics.SetServing(false);
+  if (!stop.ok()) {
     // Whoever was not answered by a device that hangs hears UNAVAILABLE when the connection ends.
     if (gate.WaitUntilEmpty(kDeviceLostGrace)) (*listener)->Shutdown(kDeviceLostGrace);
     std::_Exit(kCannotServe);  // a broken device may hang whoever tidies up after it

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/time/time.h"
+#include "pipeline/base/log.h"
 #include "pipeline/base/status_macros.h"
 #include "server/generate_reactors.h"
 #include "server/proto_conversion.h"
@@ -64,7 +65,7 @@ VariationsService::VariationsService(RequestLimits limits, EngineOptions engine_
       metrics_(metrics) {}
 
 void VariationsService::Serve(Engine& engine) {
-  metrics_.SetModel(engine.model(), IV_VERSION);
+  metrics_.SetModel(engine.model(), engine.status().cost, IV_VERSION);
   validator_ = std::make_unique<const RequestValidator>(limits_, engine.model());
   calls_ = std::make_unique<const CallContext>(CallContext{
       .clock = clock_,
@@ -80,9 +81,16 @@ void VariationsService::Serve(Engine& engine) {
 
 // Before anything of the request is looked at.
 absl::StatusOr<Caller> VariationsService::Identify(const grpc::CallbackServerContext& context,
-                                                   Right needed) {
-  absl::StatusOr<Caller> caller = authenticator_.Identify(PresentedBy(context), needed);
-  if (!caller.ok() && needed == Right::kGenerate) metrics_.OnRequestRefused(caller.status());
+                                                   absl::string_view trace_id, Right needed) {
+  const Presented presented = PresentedBy(context);
+  absl::StatusOr<Caller> caller = authenticator_.Identify(presented, needed);
+  if (caller.ok()) return caller;
+  Log(Severity::kDebug, "caller refused",
+      {{"trace_id", trace_id},
+       {"address", presented.address},
+       {"reason", ReasonOf(caller.status())},
+       {"why", caller.status().message()}});
+  if (needed == Right::kGenerate) metrics_.OnRequestRefused(caller.status());
   return caller;
 }
 
@@ -92,8 +100,9 @@ void VariationsService::Begin(const CallContext& calls, const Caller& caller,
                               const v1::GenerateVariationsRequest& request,
                               absl::StatusOr<ValidRequest> valid, Reactor& reactor) {
   const absl::Time deadline = DeadlineOf(context);
+  const CallOrigin origin{.caller = caller.name, .trace_id = reactor.trace_id()};
   if (!valid.ok() || valid->validate_only || request.request_id().empty()) {
-    const auto call = NewCall(calls, request.image(), deadline, reactor, caller);
+    const auto call = NewCall(calls, request.image(), deadline, reactor, origin);
     reactor.WhenCancelled([call] { call->Cancel(); });
     call->Start(std::move(valid));
     return;
@@ -111,9 +120,13 @@ void VariationsService::Begin(const CallContext& calls, const Caller& caller,
   });
   if (!claim->is_new) {
     metrics_.OnRequestRepeated();
+    Log(Severity::kInfo, "request repeated",
+        {{"request_id", request.request_id()},
+         {"trace_id", origin.trace_id},
+         {"caller", origin.caller}});
     return;
   }
-  const auto call = NewCall(calls, work->image(), deadline, *work, caller);
+  const auto call = NewCall(calls, work->image(), deadline, *work, origin);
   work->BeginWith([call] { call->Cancel(); });
   call->Start(std::move(valid));
 }
@@ -121,17 +134,17 @@ void VariationsService::Begin(const CallContext& calls, const Caller& caller,
 std::shared_ptr<GenerateCall> VariationsService::NewCall(const CallContext& calls,
                                                          const std::string& image,
                                                          absl::Time deadline, GenerateReply& reply,
-                                                         const Caller& caller) {
+                                                         CallOrigin origin) {
   return std::make_shared<GenerateCall>(calls, JobId{++last_job_}, image, deadline, reply,
-                                        caller.name);
+                                        std::move(origin));
 }
 
 grpc::ServerUnaryReactor* VariationsService::GenerateVariations(
     grpc::CallbackServerContext* context, const v1::GenerateVariationsRequest* request,
     v1::GenerateVariationsResponse* response) {
-  auto* reactor =
-      new UnaryReactor(RpcRecord(metrics_, clock_, "GenerateVariations", kUnary), *response);
-  const absl::StatusOr<Caller> caller = Identify(*context, Right::kGenerate);
+  auto* reactor = new UnaryReactor(
+      RpcRecord(metrics_, clock_, *context, "GenerateVariations", kUnary), *response);
+  const absl::StatusOr<Caller> caller = Identify(*context, reactor->trace_id(), Right::kGenerate);
   if (!caller.ok()) {
     reactor->OnEnd(caller.status());
   } else if (const CallContext* serving = serving_) {
@@ -145,9 +158,10 @@ grpc::ServerUnaryReactor* VariationsService::GenerateVariations(
 
 grpc::ServerWriteReactor<v1::StreamVariationsResponse>* VariationsService::StreamVariations(
     grpc::CallbackServerContext* context, const v1::StreamVariationsRequest* request) {
-  auto* reactor = new StreamReactor(RpcRecord(metrics_, clock_, "StreamVariations", kServerStream),
-                                    request->progress());
-  const absl::StatusOr<Caller> caller = Identify(*context, Right::kGenerate);
+  auto* reactor =
+      new StreamReactor(RpcRecord(metrics_, clock_, *context, "StreamVariations", kServerStream),
+                        request->progress());
+  const absl::StatusOr<Caller> caller = Identify(*context, reactor->trace_id(), Right::kGenerate);
   if (!caller.ok()) {
     reactor->OnEnd(caller.status());
   } else if (const CallContext* serving = serving_) {
@@ -162,9 +176,10 @@ grpc::ServerWriteReactor<v1::StreamVariationsResponse>* VariationsService::Strea
 grpc::ServerUnaryReactor* VariationsService::GetModel(grpc::CallbackServerContext* context,
                                                       const v1::GetModelRequest* /*request*/,
                                                       v1::GetModelResponse* response) {
-  RpcRecord record(metrics_, clock_, "GetModel", kUnary);
+  RpcRecord record(metrics_, clock_, *context, "GetModel", kUnary);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  if (const absl::Status known = Identify(*context, Right::kInspect).status(); !known.ok()) {
+  if (const absl::Status known = Identify(*context, record.trace_id(), Right::kInspect).status();
+      !known.ok()) {
     reactor->Finish(record.End(known));
     return reactor;
   }
@@ -189,6 +204,7 @@ grpc::ServerUnaryReactor* VariationsService::GetModel(grpc::CallbackServerContex
   response->set_fingerprint(model.fingerprint);
   response->set_reproducible(model.reproducible);
   response->set_server_version(IV_VERSION);
+  record.OnMessageSent();
   reactor->Finish(record.End(absl::OkStatus()));
   return reactor;
 }
@@ -196,9 +212,10 @@ grpc::ServerUnaryReactor* VariationsService::GetModel(grpc::CallbackServerContex
 grpc::ServerUnaryReactor* VariationsService::GetServerStatus(
     grpc::CallbackServerContext* context, const v1::GetServerStatusRequest* /*request*/,
     v1::GetServerStatusResponse* response) {
-  RpcRecord record(metrics_, clock_, "GetServerStatus", kUnary);
+  RpcRecord record(metrics_, clock_, *context, "GetServerStatus", kUnary);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  if (const absl::Status known = Identify(*context, Right::kInspect).status(); !known.ok()) {
+  if (const absl::Status known = Identify(*context, record.trace_id(), Right::kInspect).status();
+      !known.ok()) {
     reactor->Finish(record.End(known));
     return reactor;
   }
@@ -217,6 +234,7 @@ grpc::ServerUnaryReactor* VariationsService::GetServerStatus(
       *cost.mutable_time() = ToProto(engine.cost.unet.Predict(area, rows));
     }
   }
+  record.OnMessageSent();
   reactor->Finish(record.End(absl::OkStatus()));
   return reactor;
 }

@@ -41,7 +41,8 @@ class VariationsService final : public imagevariations::v1::VariationService::Ca
                                             imagevariations::v1::GetServerStatusResponse*) override;
 
  private:
-  absl::StatusOr<Caller> Identify(const grpc::CallbackServerContext&, Right needed);
+  absl::StatusOr<Caller> Identify(const grpc::CallbackServerContext&, absl::string_view trace_id,
+                                  Right needed);
   // Starts the request's work, or joins that of an earlier call with its request_id.
   template <typename Reactor>
   void Begin(const CallContext&, const Caller&, const grpc::CallbackServerContext&,
@@ -49,7 +50,7 @@ class VariationsService final : public imagevariations::v1::VariationService::Ca
              Reactor&);
   // `image` lives until the reply's OnEnd.
   std::shared_ptr<GenerateCall> NewCall(const CallContext&, const std::string& image,
-                                        absl::Time deadline, GenerateReply&, const Caller&);
+                                        absl::Time deadline, GenerateReply&, CallOrigin);
 
   const RequestLimits limits_;
   const EngineOptions engine_options_;

@@ -18,6 +18,7 @@ struct Engine::OpenJob {
   int open_samples = 0;
   int samples_fresh = 0;
   int steps_done = 0;
+  std::vector<int> unet_rows{};  // by sample
   absl::Time denoise_begin = absl::InfiniteFuture();
   int64_t shared_rows = 0;   // rows of all UNet calls that it took part in ...
   int64_t shared_calls = 0;  // ... and their number
@@ -25,6 +26,8 @@ struct Engine::OpenJob {
 };
 
 namespace {
+
+constexpr absl::Duration kMemoryInterval = absl::Seconds(1);
 
 SampleOutcome OutcomeOf(const absl::StatusOr<SampleResult>& result) {
   switch (result.status().code()) {
@@ -164,6 +167,7 @@ void Engine::TakeMail() {
                           .submitted = mail.submitted,
                           .open_samples = sample_count,
                           .samples_fresh = sample_count,
+                          .unet_rows = std::vector<int>(static_cast<size_t>(sample_count)),
                       }));
     if (enqueued.ok()) continue;
     for (int index = 0; index < sample_count; ++index) EndSample({id, index}, enqueued);
@@ -261,7 +265,9 @@ absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
     OpenJob& open = *jobs_.at(samples[i].sample.job);
     if (rows[i].step == open.job.plan->steps.data()) --open.samples_fresh;
     ++open.steps_done;
-    open.metrics.unet_rows += RowsPerStep(rows[i].guidance_scale);
+    const int rows_taken = RowsPerStep(rows[i].guidance_scale);
+    open.unet_rows[static_cast<size_t>(samples[i].sample.index)] += rows_taken;
+    open.metrics.unet_rows += rows_taken;
   }
   ReportProgress(samples);
   for (size_t i = 0; i < samples.size(); ++i) {
@@ -389,7 +395,7 @@ void Engine::LoseDevice(const absl::Status& why) {
 void Engine::EndSample(const SampleRef& sample, absl::StatusOr<SampleResult> result) {
   const auto it = jobs_.find(sample.job);
   OpenJob& open = *it->second;
-  observer_.OnSampleEnd(OutcomeOf(result));
+  observer_.OnSampleEnd(OutcomeOf(result), open.unet_rows[static_cast<size_t>(sample.index)]);
   open.job.listener->OnSample(sample.index, std::move(result));
   if (--open.open_samples > 0) return;
   if (open.shared_calls > 0) {
@@ -403,13 +409,18 @@ void Engine::EndSample(const SampleRef& sample, absl::StatusOr<SampleResult> res
 void Engine::PublishStatus() {
   report_.running_samples = batcher_.running_samples();
   report_.waiting_samples = batcher_.waiting_samples();
+  report_.predicted_backlog = batcher_.PredictBacklog(cost_);
+  report_.cost = &cost_;
+  if (const absl::Time now = clock_.Now(); now - memory_read_at_ >= kMemoryInterval) {
+    report_.memory = runner_->memory();
+    memory_read_at_ = now;
+  }
   observer_.OnTick(report_);
-  const absl::Duration backlog = batcher_.PredictBacklog(cost_);
   absl::MutexLock lock(&mutex_);
   status_.rows_running = report_.unet_rows;
   status_.samples_running = report_.running_samples;
   status_.samples_waiting = report_.waiting_samples;
-  status_.predicted_backlog = backlog;
+  status_.predicted_backlog = report_.predicted_backlog;
   status_.cost = cost_;
 }
 

@@ -109,6 +109,7 @@ class Engine {
   std::vector<SampleRef> failed_;  // of the running tick
   TickReport report_;              // of the running tick
   absl::Time planned_at_;
+  absl::Time memory_read_at_ = absl::InfinitePast();
   Heartbeat heartbeat_;
 
   mutable absl::Mutex mutex_;  // guards the mailbox and the snapshot, nothing else

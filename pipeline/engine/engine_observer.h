@@ -2,8 +2,12 @@
 // it.
 #pragma once
 
+#include <optional>
+
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "pipeline/engine/cost_model.h"
+#include "pipeline/engine/model_runner.h"
 
 namespace image_variations {
 
@@ -19,6 +23,9 @@ struct TickReport {
   absl::Duration denoise_time;
   absl::Duration latents_decode_time;
   absl::Duration safety_time;
+  absl::Duration predicted_backlog;      // as EngineStatus::predicted_backlog
+  const CostModel* cost = nullptr;       // while the observer is called
+  std::optional<DeviceMemory> memory{};  // once a second
 };
 
 enum class SampleOutcome { kGenerated, kFiltered, kFailed, kCancelled, kExpired };
@@ -28,7 +35,8 @@ class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
   virtual void OnTick(const TickReport&) {}
-  virtual void OnSampleEnd(SampleOutcome) {}
+  // `unet_rows`: computed for this sample, whatever became of it.
+  virtual void OnSampleEnd(SampleOutcome, int /*unet_rows*/) {}
   virtual void OnOutOfMemory(int /*rows_that_failed*/) {}
   // Once. Every open job was answered with UNAVAILABLE, and so is every later one.
   virtual void OnDeviceLost(const absl::Status& /*why*/) {}

@@ -36,6 +36,7 @@ class FaultInjector final : public ModelRunner {
   FaultInjector(std::unique_ptr<ModelRunner>, std::vector<Fault>, std::function<void()> hang);
 
   const ModelInfo& info() const override { return runner_->info(); }
+  DeviceMemory memory() const override { return runner_->memory(); }
   absl::Status EmbedImage(JobId, const Image& source, Preprocessing) override;
   absl::Status PrepareLatents(absl::Span<const PrepareRow>) override;
   absl::StatusOr<std::vector<bool>> Denoise(absl::Span<const StepRow>, int padded_rows) override;

@@ -50,6 +50,12 @@ struct ImageScores {
   std::optional<float> similarity{};
 };
 
+// Of the device that computes, by everybody on it.
+struct DeviceMemory {
+  int64_t used_bytes = 0;
+  int64_t limit_bytes = 0;
+};
+
 // What is loaded: told to clients by GetModel.
 struct ModelInfo {
   std::string model_id;
@@ -76,6 +82,7 @@ class ModelRunner {
   virtual ~ModelRunner() = default;
 
   virtual const ModelInfo& info() const = 0;
+  virtual DeviceMemory memory() const { return {}; }  // zeros: not known
 
   // Embeds the source and keeps what conditions the UNet, until Forget(job).
   virtual absl::Status EmbedImage(JobId job, const Image& source, Preprocessing) = 0;

@@ -11,6 +11,7 @@
 #include "ATen/core/Generator.h"
 #include "ATen/core/Tensor.h"
 #include "pipeline/engine/model_runner.h"
+#include "pipeline/model/device_memory.h"
 #include "pipeline/model/networks.h"
 
 namespace image_variations {
@@ -23,6 +24,7 @@ class NetworkRunner final : public ModelRunner {
   NetworkRunner(Networks, std::unique_ptr<RowInvariance> rows, ModelInfo, int max_slots);
 
   const ModelInfo& info() const override { return info_; }
+  DeviceMemory memory() const override { return ReadDeviceMemory(networks_.placement.device); }
   absl::Status EmbedImage(JobId, const Image& source, Preprocessing) override;
   absl::Status PrepareLatents(absl::Span<const PrepareRow>) override;
   absl::StatusOr<std::vector<bool>> Denoise(absl::Span<const StepRow>, int padded_rows) override;

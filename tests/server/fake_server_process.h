@@ -1,6 +1,7 @@
 // fake_server as a child process: the whole server program, without networks.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -46,7 +47,11 @@ class FakeServerProcess {
   static std::vector<std::string> Arguments(std::vector<std::string> flags,
                                             const std::string& step_time, int max_files) {
     std::vector<std::string> arguments = {step_time, "--listen=127.0.0.1:0",
-                                          "--metrics-listen=127.0.0.1:0", "--log-level=warning"};
+                                          "--metrics-listen=127.0.0.1:0"};
+    const bool has_level = std::any_of(flags.begin(), flags.end(), [](const std::string& flag) {
+      return flag.starts_with("--log-level");
+    });
+    if (!has_level) arguments.push_back("--log-level=warning");
     if (max_files > 0) {
       arguments.insert(arguments.begin(),
                        {"--nofile=" + std::to_string(max_files), IV_FAKE_SERVER_PROGRAM});

@@ -68,7 +68,10 @@ class EngineTest : public ::testing::Test, public EngineObserver {
     for (int ticks = 0; engine_->RunTick(); ++ticks) ASSERT_LT(ticks, 1000);
   }
 
-  void OnSampleEnd(SampleOutcome outcome) override { outcomes_.push_back(outcome); }
+  void OnSampleEnd(SampleOutcome outcome, int unet_rows) override {
+    outcomes_.push_back(outcome);
+    rows_of_samples_.push_back(unet_rows);
+  }
   void OnOutOfMemory(int rows) override { out_of_memory_.push_back(rows); }
   void OnDeviceLost(const absl::Status& why) override { device_lost_.push_back(why); }
 
@@ -77,6 +80,7 @@ class EngineTest : public ::testing::Test, public EngineObserver {
   std::vector<std::shared_ptr<JobListener>> keep_alive_;
   std::map<uint64_t, Recorder*> heard_;
   std::vector<SampleOutcome> outcomes_;
+  std::vector<int> rows_of_samples_;
   std::vector<int> out_of_memory_;
   std::vector<absl::Status> device_lost_;
   std::unique_ptr<Engine> engine_;
@@ -127,6 +131,14 @@ TEST_F(EngineTest, OneSampleThatIsNotFiniteFailsAlone) {
   ASSERT_THAT(heard_[1]->indices, ElementsAre(0, 1));
   EXPECT_EQ(heard_[1]->statuses[0].GetPayload(kNonFiniteStagePayload), "denoise");
   EXPECT_TRUE(heard_[1]->statuses[1].ok());
+}
+
+TEST_F(EngineTest, EachSampleSaysWhatRowsItTookWhateverBecameOfIt) {
+  runner_->seeds_not_finite = {100};  // from its second step on
+  ASSERT_TRUE(engine_->Submit(MakeJob(1, 3, 2)).ok());
+  RunToTheEnd();
+  EXPECT_THAT(outcomes_, ElementsAre(SampleOutcome::kFailed, SampleOutcome::kGenerated));
+  EXPECT_THAT(rows_of_samples_, ElementsAre(2 * 2, 2 * 3));
 }
 
 TEST_F(EngineTest, CancelStopsAtTheNextStep) {

@@ -1,0 +1,141 @@
+// What the server program writes to its log: who, what and when, and nothing that is a caller's
+// own.
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "pipeline/base/sha256.h"
+#include "tests/server/fake_server_process.h"
+#include "tests/server/test_calls.h"
+#include "tests/support/temporary_folder.h"
+
+namespace image_variations {
+namespace {
+
+namespace v1 = imagevariations::v1;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr char kToken[] = "a-token-that-must-stay-secret-0123456789";
+constexpr char kWrongToken[] = "a-wrong-token-that-must-stay-secret-too";
+constexpr char kTraceId[] = "4bf92f3577b34da6a3ce929d0e0e4736";
+constexpr int64_t kSeed = 8'137'254'961;
+constexpr char kRequestId[] = "123e4567-e89b-12d3-a456-426614174000";
+
+// Sends this process's stderr, which its children have too, into a file.
+class StderrFile {
+ public:
+  explicit StderrFile(const std::string& path) : own_(dup(STDERR_FILENO)) {
+    const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    dup2(file, STDERR_FILENO);
+    close(file);
+  }
+  ~StderrFile() {
+    dup2(own_, STDERR_FILENO);
+    close(own_);
+  }
+
+ private:
+  const int own_;
+};
+
+class LogTest : public ::testing::Test {
+ protected:
+  // One request that is served, then some that are refused for one reason each.
+  void SetUp() override {
+    const std::string tokens =
+        folder_.Write("tokens", absl::StrCat("alice ", Sha256OfText(kToken), "\n"));
+    const std::string path = (folder_.path() / "log").string();
+    {
+      const StderrFile stderr_file(path);
+      FakeServerProcess server({"--log-level=debug", "--token-file", tokens});
+      const auto stub = v1::VariationService::NewStub(server.NewChannel());
+      v1::GenerateVariationsRequest request = Request(/*samples=*/2);
+      request.set_seed(kSeed);
+      request.set_request_id(kRequestId);
+      status_ = Call(*stub, request, kToken);
+      Call(*stub, request, kWrongToken);
+      request.set_seed(-kSeed);
+      request.clear_request_id();
+      Call(*stub, request, kToken);
+      request.set_seed(kSeed);
+      request.set_image("pixels-that-must-stay-secret");
+      Call(*stub, request, kToken);
+      server.Signal(SIGTERM);
+      server.WaitForExit();
+    }
+    log_ = ReadToEnd(open(path.c_str(), O_RDONLY));
+  }
+
+  grpc::Status Call(v1::VariationService::Stub& stub, const v1::GenerateVariationsRequest& request,
+                    const std::string& token) {
+    grpc::ClientContext context;
+    context.AddMetadata("authorization", "Bearer " + token);
+    context.AddMetadata("traceparent", absl::StrCat("00-", kTraceId, "-00f067aa0ba902b7-01"));
+    v1::GenerateVariationsResponse response;
+    const grpc::Status status = stub.GenerateVariations(&context, request, &response);
+    const auto& metadata = context.GetServerInitialMetadata();
+    const auto found = metadata.find("traceparent");
+    if (found != metadata.end()) {
+      traceparents_.emplace_back(found->second.data(), found->second.size());
+    }
+    if (response.variations_size() > 0) result_ = response.variations(0).image();
+    return status;
+  }
+
+  TemporaryFolder folder_;
+  grpc::Status status_;
+  std::vector<std::string> traceparents_;
+  std::string result_, log_;
+};
+
+TEST_F(LogTest, EveryLineIsJsonAndARequestsEndSaysWhoseItWas) {
+  ASSERT_TRUE(status_.ok()) << status_.error_message();
+  int ended = 0;
+  for (const absl::string_view line : absl::StrSplit(log_, '\n', absl::SkipEmpty())) {
+    const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    ASSERT_TRUE(json.is_object()) << line;
+    EXPECT_TRUE(json.contains("time") && json.contains("severity")) << line;
+    if (json["message"] != "request ended") continue;
+    ++ended;
+    EXPECT_EQ(json["request_id"], kRequestId);
+    EXPECT_EQ(json["trace_id"], kTraceId);
+    EXPECT_EQ(json["caller"], "token:alice");
+    EXPECT_EQ(json["code"], "OK");
+  }
+  EXPECT_EQ(ended, 1);
+}
+
+TEST_F(LogTest, EveryReplyNamesTheCallersTrace) {
+  ASSERT_EQ(traceparents_.size(), 4);
+  for (const std::string& traceparent : traceparents_) {
+    EXPECT_THAT(traceparent, HasSubstr(absl::StrCat("00-", kTraceId, "-")));
+  }
+}
+
+TEST_F(LogTest, RefusalsAreThereWithTheirReasons) {
+  EXPECT_THAT(log_, AllOf(HasSubstr("TOKEN_INVALID"), HasSubstr("INVALID_FIELD"),
+                          HasSubstr("IMAGE_UNDECODABLE")));
+}
+
+TEST_F(LogTest, NoPixelsSeedsOrTokensAreInIt) {
+  ASSERT_FALSE(result_.empty());
+  for (const std::string& secret :
+       {std::string(kToken), std::string(kWrongToken), Sha256OfText(kToken),
+        Sha256OfText(kWrongToken), absl::StrCat(kSeed), absl::StrCat(kSeed + 1),
+        absl::StrCat(kSeed & 0xFFFFFFFF), absl::StrCat(absl::Hex(kSeed)),
+        std::string("must-stay-secret"), std::string("PNG"), std::string("IHDR"),
+        absl::Base64Escape(result_).substr(0, 16), absl::CHexEscape(result_).substr(0, 16)}) {
+    EXPECT_THAT(log_, Not(HasSubstr(secret)));
+  }
+}
+
+}  // namespace
+}  // namespace image_variations
