@@ -2,9 +2,10 @@
 //
 //   networks_bench --model=demo/model --dtype=fp32 --threads=2 [--benchmark_filter=...]
 //   networks_bench --model=... --paced   runs the case named by each line of standard input once
-//   and
-//                                        prints its seconds and CPU seconds, to take turns with
+//                                        and prints its seconds and CPU seconds, to take turns with
 //                                        peers
+//   networks_bench --whole-batches ...   every operation over the whole batch, whatever that does
+//                                        to a row's bytes
 #include <sys/resource.h>
 
 #include <chrono>
@@ -16,8 +17,8 @@
 #include <vector>
 
 #include "ATen/Parallel.h"
+#include "ATen/ops/arange.h"
 #include "ATen/ops/randn.h"
-#include "ATen/ops/zeros.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -35,6 +36,7 @@ struct Options {
   std::string dtype = "fp32";
   int threads = 2;
   bool paced = false;
+  RowInvariance::Policy batches = RowInvariance::Policy::kRowsAsAlone;
 };
 
 using Case = std::pair<std::string, std::function<void()>>;
@@ -52,6 +54,8 @@ Options ReadOptions(int* argc, char** argv) {
       if (!absl::SimpleAtoi(flag, &options.threads)) options.threads = 1;
     } else if (flag == "--paced") {
       options.paced = true;
+    } else if (flag == "--whole-batches") {
+      options.batches = RowInvariance::Policy::kWholeBatches;
     } else {
       argv[kept++] = argv[i];
     }
@@ -64,18 +68,19 @@ int64_t LatentFactor(const Networks& networks) {
   return int64_t{1} << (networks.vae.up_blocks.size() - 1);
 }
 
-// `height` and `width` of the picture.
-Case UnetStep(const Networks& networks, int height, int width, bool guided) {
+// Of `samples` samples. `height` and `width` of the picture.
+Case UnetStep(const Networks& networks, int height, int width, bool guided, int samples = 1) {
   const Unet& unet = networks.unet;
-  const int64_t rows = guided ? 2 : 1;
+  const int64_t rows_each = guided ? 2 : 1;
   const int64_t factor = LatentFactor(networks);
   const at::TensorOptions options(networks.placement.dtype);
   const at::Tensor latents =
-      at::randn({1, unet.config.in_channels, height / factor, width / factor}, options);
-  const at::Tensor context = at::randn({rows, unet.context_width}, options);
-  const at::Tensor sample_of_row = at::zeros({rows}, at::kLong);
-  const at::Tensor time_biases = unet.TimeBiases(500);
-  return {absl::StrCat("unet/", guided ? "guided/" : "unguided/", height, "x", width),
+      at::randn({samples, unet.config.in_channels, height / factor, width / factor}, options);
+  const at::Tensor context = at::randn({samples * rows_each, unet.context_width}, options);
+  const at::Tensor sample_of_row = at::arange(samples, at::kLong).repeat_interleave(rows_each);
+  const at::Tensor time_biases = unet.TimeBiases(500).repeat({samples, 1});
+  const std::string company = samples == 1 ? "" : absl::StrCat(samples, "-");
+  return {absl::StrCat("unet/", company, guided ? "guided/" : "unguided/", height, "x", width),
           [=, &unet] { unet.Forward(latents, time_biases, context, sample_of_row); }};
 }
 
@@ -96,6 +101,7 @@ Case Embed(const Networks& networks) {
 std::vector<Case> Cases(const Networks& networks, int side) {
   std::vector<Case> cases = {UnetStep(networks, side, side, true),
                              UnetStep(networks, side, side, false),
+                             UnetStep(networks, side, side, true, 8),
                              UnetStep(networks, side / 2, side / 2, true),
                              UnetStep(networks, side * 3 / 4, side * 5 / 4, true),
                              UnetStep(networks, side * 3 / 2, side * 3 / 2, true),
@@ -141,7 +147,7 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", std::string(dir.status().message()).c_str());
     return 1;
   }
-  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  RowInvariance rows(options.batches);
   const auto began = std::chrono::steady_clock::now();
   const auto networks = LoadNetworks(
       *dir, {.dtype = options.dtype == "bf16" ? at::kBFloat16 : at::kFloat, .rows = &rows});
