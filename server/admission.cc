@@ -31,6 +31,8 @@ constexpr double kPromiseMargin = 1.1;
 // Targets are far off, and much changes until they come.
 constexpr double kTargetMargin = 0.95;
 
+constexpr double kWeightOfAnswer = 0.1;  // of one more request's time from pictures to answer
+
 constexpr double kRounding = 1e-6;  // seconds
 
 double ToSeconds(absl::Time time) { return absl::ToDoubleSeconds(time - absl::UnixEpoch()); }
@@ -74,28 +76,26 @@ struct AdmissionGate::Newcomer {
   const RequestShape& shape;
   double place = 0;
   double deadline = kNever;
-  bool was_promised = false;  // its place: other promises do not take it away
 };
 
 // A future with or without a newcomer, in seconds from now.
 struct AdmissionGate::Outcome {
   double start = 0, finish = 0;  // the newcomer's
   int samples_ahead = 0;
-  double newcomer_late = 0;  // beyond its deadline; <= 0: in time
-  double end = 0;            // of all others
-  std::vector<double> ends;  // by entry
-  std::vector<double> late;  // by entry, then by promise: beyond what it was promised
+  double newcomer_late = 0;   // beyond its deadline, with the forecast's margin; <= 0: in time
+  double end = 0;             // of all others
+  std::vector<double> ends;   // by entry
+  std::vector<double> late;   // by entry, then by comer: beyond what it was promised, with margin
+  std::vector<bool> is_lost;  // by entry: late even without margin
 
-  // The most that the newcomer makes another one late. A request that is late anyway does not
-  // count; a promise counts, as it can be late only for want of a better forecast.
+  // The most that the newcomer makes another one late, or later. A request that is late anyway does
+  // not count; a comer counts, as it can be late only for want of a better forecast.
   double OthersLate(const Outcome& without) const {
     double most = 0;
     for (size_t i = 0; i < late.size(); ++i) {
-      if (i >= ends.size()) {
-        most = std::max(most, late[i] - std::max(0.0, without.late[i]));
-      } else if (without.late[i] <= 0) {
-        most = std::max(most, late[i]);
-      }
+      if (i < ends.size() && without.is_lost[i]) continue;
+      const double more = late[i] - std::max(0.0, without.late[i]);
+      if (more > kRounding) most = std::max(most, more);
     }
     return most;
   }
@@ -105,6 +105,7 @@ AdmissionTicket& AdmissionTicket::operator=(AdmissionTicket&& other) noexcept {
   std::swap(gate_, other.gate_);
   std::swap(place_, other.place_);
   std::swap(admitted_, other.admitted_);
+  std::swap(served_, other.served_);
   std::swap(forecast_, other.forecast_);
   return *this;
 }
@@ -139,13 +140,22 @@ void AdmissionTicket::ReportServed(absl::Time now) {
   entry.samples_open = entry.samples_fresh = 0;
   gate_->inside_.Add(entry, 1);
 
-  if (forecast_.finish <= absl::ZeroDuration()) return;
-  const double slowdown = absl::FDivDuration(now - admitted_, forecast_.finish);
+  served_ = now;
+  const absl::Duration predicted = forecast_.finish - absl::Seconds(gate_->answer_time_);
+  if (predicted <= absl::ZeroDuration()) return;
+  const double slowdown = absl::FDivDuration(now - admitted_, predicted);
   double& least = gate_->least_slowdown_;
   least = gate_->served_ == 0 ? slowdown : std::min(least, slowdown);
   if (++gate_->served_ < kServedInterval) return;
   gate_->slowdown_ = std::clamp(least, 1.0, kMaxSlowdown);
   gate_->served_ = 0;
+}
+
+void AdmissionTicket::ReportAnswered(absl::Time now) {
+  if (gate_ == nullptr) return;
+  absl::MutexLock lock(&gate_->mutex_);
+  double& time = gate_->answer_time_;
+  time += kWeightOfAnswer * (absl::ToDoubleSeconds(now - served_) - time);
 }
 
 int64_t AdmissionGate::Entry::unet_rows() const {
@@ -180,20 +190,25 @@ absl::StatusOr<AdmissionTicket> AdmissionGate::Enter(const AdmissionRequest& req
 
   const absl::Time place = order_.PlaceOf(request.caller, request.priority, request.deadline, now);
   const Newcomer newcomer{request.shape, absl::ToDoubleSeconds(place - now),
-                          absl::ToDoubleSeconds(request.deadline - now), was_promised};
-  const Outcome outcome = Play(forecast, ToSeconds(now), &newcomer, 0);
+                          absl::ToDoubleSeconds(request.deadline - now)};
+  // Other promises do not take the place of a promised one.
+  const auto comers = was_promised ? absl::Span<const RetryPromise>() : promises_.counted();
+  const Outcome outcome = Play(forecast, ToSeconds(now), &newcomer, 0, comers);
   const auto is_late = [](double late) { return late > 0; };
   if (is_late(outcome.newcomer_late) || std::ranges::any_of(outcome.late, is_late)) {
     RETURN_IF_ERROR(CheckTime(request, forecast, now, newcomer, outcome));
   }
+  const std::vector<RetryPromise> company = recent_.Replay(now, absl::Seconds(outcome.finish));
+  const Outcome expected =
+      company.empty() ? outcome : Play(forecast, ToSeconds(now), &newcomer, 0, company);
   AdmissionTicket ticket;
-  ticket.forecast_ = {absl::Seconds(outcome.start), absl::Seconds(outcome.finish),
+  ticket.forecast_ = {absl::Seconds(expected.start), absl::Seconds(expected.finish + answer_time_),
                       outcome.samples_ahead};
   if (request.only_asks) return ticket;
 
   Entry entry{.place = {ToSeconds(place), ++arrivals_},
               .deadline = ToSeconds(request.deadline),
-              .promised = ToSeconds(request.deadline),
+              .promised = ToSeconds(request.deadline) - answer_time_,
               .shape = request.shape,
               .bytes = request.bytes,
               .samples_open = request.shape.samples,
@@ -206,6 +221,10 @@ absl::StatusOr<AdmissionTicket> AdmissionGate::Enter(const AdmissionRequest& req
               forecast.times(request.shape.size)
                   .WorkOf(request.shape.unet_rows(), request.shape.samples, 1),
               now);
+  recent_.Add({.shape = request.shape,
+               .at = now,
+               .place = place - now,
+               .deadline = request.deadline - now});
   inside_.Add(entry, 1);
   entries_.insert(Find(entry.place), entry);
   ticket.place_ = entry.place;
@@ -276,7 +295,7 @@ absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request, Forecas
                    {"asked", absl::StrCat(row.asked)},
                    {"limit", absl::StrCat(row.limit)}});
     if (row.asked > row.limit) return full;  // it never fits
-    const std::vector<double> ends = Play(forecast, now, nullptr, 0).ends;
+    const std::vector<double> ends = Play(forecast, now, nullptr, 0, promises_.counted()).ends;
     std::vector<std::pair<double, int64_t>> leaving;
     for (size_t i = 0; i < ends.size(); ++i) leaving.emplace_back(ends[i], row.of(entries_[i]));
     std::ranges::sort(leaving);
@@ -292,10 +311,11 @@ absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request, Forecas
   return absl::OkStatus();
 }
 
-// The future of all requests that were let in, of those that were told to come back, and of the
-// newcomer, who comes after `delay`.
+// The future of all requests that were let in, of those who will come, and of the newcomer, who
+// comes after `delay`.
 AdmissionGate::Outcome AdmissionGate::Play(Forecast& forecast, double now, const Newcomer* newcomer,
-                                           double delay) const {
+                                           double delay,
+                                           absl::Span<const RetryPromise> comers) const {
   Outcome outcome;
   std::vector<ForecastSample> present, expected;
   std::vector<size_t> first_of;  // of each entry, in present
@@ -320,9 +340,7 @@ AdmissionGate::Outcome AdmissionGate::Play(Forecast& forecast, double now, const
   }
   if (!is_placed) place_newcomer();
 
-  absl::Span<const RetryPromise> promises = promises_.counted();
-  if (is_here && newcomer->was_promised) promises = {};
-  std::vector<size_t> first_of_promise;
+  std::vector<size_t> first_of_comer;
   bool is_expected = newcomer != nullptr && delay > 0;
   const auto expect_newcomer = [&] {
     newcomer_at = present.size() + expected.size();
@@ -333,19 +351,20 @@ AdmissionGate::Outcome AdmissionGate::Play(Forecast& forecast, double now, const
                   &expected);
     is_expected = false;
   };
-  for (const RetryPromise& promise : promises) {
-    const double at = std::max(0.0, ToSeconds(promise.at) - now);
+  for (const RetryPromise& comer : comers) {
+    const double at = std::max(0.0, ToSeconds(comer.at) - now);
     if (is_expected && delay < at) expect_newcomer();
-    first_of_promise.push_back(present.size() + expected.size());
-    AppendSamples(promise.shape, 0, 0, promise.shape.samples,
-                  {.place = at + absl::ToDoubleSeconds(promise.place),
-                   .deadline = at + absl::ToDoubleSeconds(promise.deadline),
+    first_of_comer.push_back(present.size() + expected.size());
+    AppendSamples(comer.shape, 0, 0, comer.shape.samples,
+                  {.place = at + absl::ToDoubleSeconds(comer.place),
+                   .deadline = at + absl::ToDoubleSeconds(comer.deadline),
                    .arrival = at},
                   &expected);
   }
   if (is_expected) expect_newcomer();
 
   const std::vector<ForecastTimes> times = forecast.Play(present, expected);
+  const double stretch = slowdown_ * (1 + forecast.margin());
   const auto end_of = [&](size_t first, int samples) {
     double end = 0;
     for (size_t i = first; i < first + static_cast<size_t>(samples); ++i) {
@@ -358,19 +377,25 @@ AdmissionGate::Outcome AdmissionGate::Play(Forecast& forecast, double now, const
     const Entry& entry = entries_[i];
     outcome.ends.push_back(end_of(first_of[i], entry.samples_open));
     outcome.end = std::max(outcome.end, outcome.ends.back());
-    outcome.late.push_back(now + slowdown_ * outcome.ends.back() - entry.promised - kRounding);
+    const double time_left = entry.promised - now + kRounding;
+    outcome.late.push_back(stretch * outcome.ends.back() - time_left);
+    outcome.is_lost.push_back(slowdown_ * outcome.ends.back() > time_left);
   }
-  for (size_t i = 0; i < promises.size(); ++i) {
-    const double at = std::max(0.0, ToSeconds(promises[i].at) - now);
-    const double end = end_of(first_of_promise[i], promises[i].shape.samples);
+  for (size_t i = 0; i < comers.size(); ++i) {
+    const double at = std::max(0.0, ToSeconds(comers[i].at) - now);
+    const double end = end_of(first_of_comer[i], comers[i].shape.samples);
     outcome.end = std::max(outcome.end, end);
-    const double deadline = absl::ToDoubleSeconds(promises[i].deadline);
-    outcome.late.push_back(kPromiseMargin * slowdown_ * (end - at) - deadline);
+    const double deadline = absl::ToDoubleSeconds(comers[i].deadline);
+    outcome.late.push_back(kPromiseMargin * stretch * (end - at) - deadline);
   }
   if (newcomer != nullptr) {
     outcome.start = times[newcomer_at].begin;
     outcome.finish = end_of(newcomer_at, newcomer->shape.samples) - delay;
-    outcome.newcomer_late = slowdown_ * outcome.finish - newcomer->deadline - kRounding;
+    // Alone it endangers nobody.
+    const bool is_alone =
+        present.size() + expected.size() == static_cast<size_t>(newcomer->shape.samples);
+    outcome.newcomer_late = (is_alone ? slowdown_ : stretch) * outcome.finish + answer_time_ -
+                            newcomer->deadline - kRounding;
   }
   return outcome;
 }
@@ -378,13 +403,14 @@ AdmissionGate::Outcome AdmissionGate::Play(Forecast& forecast, double now, const
 absl::Status AdmissionGate::CheckTime(const AdmissionRequest& request, Forecast& forecast,
                                       absl::Time now, const Newcomer& newcomer,
                                       const Outcome& outcome) {
-  const Outcome without = Play(forecast, ToSeconds(now), nullptr, 0);
+  const Outcome without = Play(forecast, ToSeconds(now), nullptr, 0, promises_.counted());
   const double others_late = outcome.OthersLate(without);
   const double late = std::max(outcome.newcomer_late, others_late);
   if (late <= 0) return absl::OkStatus();
   absl::Status refused =
       outcome.newcomer_late > 0
-          ? DeadlineUnreachable(absl::Seconds(slowdown_ * outcome.finish), request.deadline - now)
+          ? DeadlineUnreachable(absl::Seconds(newcomer.deadline + outcome.newcomer_late),
+                                request.deadline - now)
           : QueueFull(
                 "it would make another request miss its deadline",
                 {{"resource", "time"}, {"late", absl::FormatDuration(absl::Seconds(others_late))}});
@@ -393,9 +419,9 @@ absl::Status AdmissionGate::CheckTime(const AdmissionRequest& request, Forecast&
                 &alone);
   if (slowdown_ * forecast.Play(alone).back().end > newcomer.deadline) return refused;  // never
 
-  const absl::Duration wait = absl::Ceil(
-      std::max(absl::Seconds(RetryDelay(forecast, ToSeconds(now), newcomer, late)), kMinRetryDelay),
-      absl::Milliseconds(1));
+  const double delay = RetryDelay(forecast, ToSeconds(now), newcomer, late, without);
+  const absl::Duration wait =
+      absl::Ceil(std::max(absl::Seconds(delay), kMinRetryDelay), absl::Milliseconds(1));
   if (!request.only_asks && !request.request_id.empty()) {
     promises_.Make({.caller = request.caller,
                     .request_id = request.request_id,
@@ -410,12 +436,12 @@ absl::Status AdmissionGate::CheckTime(const AdmissionRequest& request, Forecast&
 
 // How long after now the newcomer would be let in, as far as is known now.
 double AdmissionGate::RetryDelay(Forecast& forecast, double now, const Newcomer& newcomer,
-                                 double late) const {
-  const Outcome without = Play(forecast, now, nullptr, 0);
+                                 double late, const Outcome& without) const {
+  const double margin = kPromiseMargin * slowdown_ * (1 + forecast.margin());
   double delay = late;
   for (int guess = 0; guess < kRetryGuesses; ++guess) {
-    const Outcome later = Play(forecast, now, &newcomer, delay);
-    const double newcomer_late = kPromiseMargin * slowdown_ * later.finish - newcomer.deadline;
+    const Outcome later = Play(forecast, now, &newcomer, delay, promises_.counted());
+    const double newcomer_late = margin * later.finish - newcomer.deadline;
     const double still_late = std::max(newcomer_late, later.OthersLate(without));
     if (still_late <= 0) return delay;
     delay += still_late;

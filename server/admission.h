@@ -15,6 +15,7 @@
 #include "pipeline/engine/forecast.h"
 #include "pipeline/engine/line_order.h"
 #include "server/admission_request.h"
+#include "server/recent_admissions.h"
 #include "server/retry_promises.h"
 
 namespace image_variations {
@@ -29,7 +30,8 @@ struct AdmissionOptions {
   absl::Duration batch_target = absl::Minutes(30);
 };
 
-// When an admitted request is predicted to run, as seen from now.
+// When an admitted request is predicted to run, as seen from now, in such company as others had
+// lately.
 struct AdmissionForecast {
   absl::Duration start;
   absl::Duration finish;
@@ -50,6 +52,8 @@ class AdmissionTicket {
   void ReportProgress(const JobProgress&);
   // Its pictures are there: the gate compares with what it had predicted.
   void ReportServed(absl::Time now);
+  // They are encoded and on their way.
+  void ReportAnswered(absl::Time now);
   const AdmissionForecast& forecast() const { return forecast_; }
 
  private:
@@ -64,6 +68,7 @@ class AdmissionTicket {
   AdmissionGate* gate_ = nullptr;
   Place place_;
   absl::Time admitted_;
+  absl::Time served_;
   AdmissionForecast forecast_;
 };
 
@@ -118,10 +123,10 @@ class AdmissionGate {
   std::vector<Entry>::iterator Find(const Place&) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckLimits(const AdmissionRequest&, Forecast&, double now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Outcome Play(Forecast&, double now, const Newcomer*, double delay) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  double RetryDelay(Forecast&, double now, const Newcomer&, double late) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Outcome Play(Forecast&, double now, const Newcomer*, double delay,
+               absl::Span<const RetryPromise> comers) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  double RetryDelay(Forecast&, double now, const Newcomer&, double late,
+                    const Outcome& without) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckTime(const AdmissionRequest&, Forecast&, absl::Time now, const Newcomer&,
                          const Outcome&) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -132,6 +137,8 @@ class AdmissionGate {
   Inside inside_ ABSL_GUARDED_BY(mutex_);               // sums over entries_
   LineOrder order_ ABSL_GUARDED_BY(mutex_);
   RetryPromises promises_ ABSL_GUARDED_BY(mutex_);
+  RecentAdmissions recent_ ABSL_GUARDED_BY(mutex_);
+  double answer_time_ ABSL_GUARDED_BY(mutex_) = 0;  // lately, from ReportServed to ReportAnswered
   uint64_t arrivals_ ABSL_GUARDED_BY(mutex_) = 0;
   double slowdown_ ABSL_GUARDED_BY(mutex_) = 1;
   double least_slowdown_ ABSL_GUARDED_BY(mutex_) = 0;  // of the running interval ...

@@ -263,6 +263,7 @@ void GenerateCall::EndPart() {
     if (status.ok() && failed_samples_ == request_.sample_count) status = first_failure_;
   }
   if (status.ok()) {
+    ticket_.ReportAnswered(context_.clock.Now());
     context_.metrics.OnRequestServed(job_metrics_, ticket_.forecast().finish,
                                      context_.clock.Now() - begin_);
   }

@@ -16,13 +16,15 @@ int Padded(int rows, absl::Span<const int> allowed) {
 
 SampleTimes::SampleTimes(const CostModel& cost, int64_t latent_area, int max_rows,
                          absl::Span<const int> allowed_rows)
-    : decode(absl::ToDoubleSeconds(cost.decode.Predict(latent_area))),
-      embedding(absl::ToDoubleSeconds(cost.embedding.Predict(CostModel::kSourceArea))),
+    : decode(cost.pace.factor() * absl::ToDoubleSeconds(cost.decode.Predict(latent_area))),
+      embedding(cost.pace.factor() *
+                absl::ToDoubleSeconds(cost.embedding.Predict(CostModel::kSourceArea))),
+      margin(cost.pace.margin()),
       efficient_rows(cost.unet.EfficientRows(latent_area, max_rows)) {
   step.push_back(0);
   for (int rows = 1; rows <= std::max(2, max_rows); ++rows) {
-    step.push_back(
-        absl::ToDoubleSeconds(cost.unet.Predict(latent_area, Padded(rows, allowed_rows))));
+    step.push_back(cost.pace.factor() * absl::ToDoubleSeconds(cost.unet.Predict(
+                                            latent_area, Padded(rows, allowed_rows))));
   }
 }
 
@@ -37,7 +39,8 @@ int SamplesTogether(absl::Span<const Candidate> candidates, const SampleTimes& t
   int count = 0;
   for (const Candidate& candidate : candidates) {
     if (!candidate.is_lost(times)) {
-      const double for_steps = candidate.seconds_left - candidate.TimeToPicture(times, 0);
+      const double for_steps =
+          candidate.seconds_left / (1 + times.margin) - candidate.TimeToPicture(times, 0);
       const double alone = times.step[static_cast<size_t>(candidate.rows)];
       longest_step = std::min(longest_step, std::max(for_steps / candidate.steps_left, alone));
     }

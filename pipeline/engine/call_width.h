@@ -12,7 +12,8 @@
 
 namespace image_variations {
 
-// What samples of one latent area cost, in seconds: a cost model read once for many questions.
+// What samples of one latent area cost, in real seconds: a cost model read once for many
+// questions.
 struct SampleTimes {
   // A call of more than max_rows rows is not asked for, but for one guided sample. `allowed_rows`:
   // as in StepBatcherOptions.
@@ -22,6 +23,7 @@ struct SampleTimes {
   std::vector<double> step;  // [rows] of a call; [0] = 0
   double decode = 0;
   double embedding = 0;
+  double margin = 0;       // the share by which these may fall short
   int efficient_rows = 0;  // beyond it, more rows hardly gain
 
   double per_row() const { return step[static_cast<size_t>(efficient_rows)] / efficient_rows; }
@@ -53,8 +55,8 @@ struct Candidate {
 int RowBudget(const SampleTimes&, int row_ceiling, int first_rows);
 
 // The most of the first candidates, one at least, that can take all their steps together and still
-// meet each deadline: on a device where rows cost in proportion, company would make the urgent
-// late. Lost candidates do not count. Together they fit into a call.
+// meet each deadline, with a margin: on a device where rows cost in proportion, company would make
+// the urgent late. Lost candidates do not count. Together they fit into a call.
 int SamplesTogether(absl::Span<const Candidate>, const SampleTimes&);
 
 }  // namespace image_variations

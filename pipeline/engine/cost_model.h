@@ -7,6 +7,7 @@
 
 #include "absl/time/time.h"
 #include "pipeline/engine/outlier_filter.h"
+#include "pipeline/engine/pace.h"
 #include "pipeline/engine/step_cost.h"
 
 namespace image_variations {
@@ -30,6 +31,7 @@ struct CostModel {
   StepCostModel unet;
   StageCost decode;     // VAE and safety checker, of one picture
   StageCost embedding;  // of one job; kept under kSourceArea
+  Pace pace;            // of all of them together, and what is between them
 
   // The image encoder sees every source in its own size.
   static constexpr int64_t kSourceArea = 1;

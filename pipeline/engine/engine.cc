@@ -51,11 +51,13 @@ absl::Status NonFiniteError(absl::string_view stage) {
 
 LatentSize SizeOf(const Job& job) { return {job.latent_width, job.latent_height}; }
 
-// The heartbeat of one call of the runner.
+// The heartbeat of one call of the runner; its prediction is added to `sum`.
 class Beat {
  public:
-  Beat(Heartbeat& heartbeat, absl::string_view stage, absl::Time now, absl::Duration predicted)
+  Beat(Heartbeat& heartbeat, absl::string_view stage, absl::Time now, absl::Duration predicted,
+       absl::Duration* sum)
       : heartbeat_(heartbeat) {
+    *sum += predicted;
     heartbeat_.BeginCall(stage, now, predicted);
   }
   ~Beat() { heartbeat_.EndCall(); }
@@ -119,8 +121,10 @@ absl::Status Engine::WarmUp() {
 }
 
 bool Engine::RunTick() {
+  const absl::Time begin = clock_.Now();
   failed_.clear();
   report_ = {};
+  predicted_ = absl::ZeroDuration();
   TakeMail();
   planned_at_ = clock_.Now();
   const Tick tick = batcher_.Plan(planned_at_, cost_);
@@ -131,6 +135,7 @@ bool Engine::RunTick() {
   Denoise(tick);
   DecodeJudgeAndAnswer(tick);
   batcher_.Commit(tick, failed_);
+  cost_.pace.Observe(predicted_, clock_.Now() - begin);
   PublishStatus();
   return !batcher_.idle();
 }
@@ -188,7 +193,8 @@ void Engine::EmbedImages(const Tick& tick) {
     OpenJob& open = *jobs_.at(id);
     const absl::Time begin = clock_.Now();
     open.metrics.queue_time = begin - open.submitted;
-    const Beat beat(heartbeat_, "embed", begin, cost_.embedding.Predict(CostModel::kSourceArea));
+    const Beat beat(heartbeat_, "embed", begin, cost_.embedding.Predict(CostModel::kSourceArea),
+                    &predicted_);
     const absl::Status status =
         device_.ok() ? runner_->EmbedImage(id, *open.job.source, open.job.preprocessing) : device_;
     open.metrics.embed_time = clock_.Now() - begin;
@@ -213,7 +219,7 @@ void Engine::PrepareLatents(const Tick& tick) {
                       .latent_height = job.latent_height,
                       .init_noise_sigma = job.plan->init_noise_sigma});
     }
-    const Beat beat(heartbeat_, "prepare", clock_.Now(), absl::ZeroDuration());
+    const Beat beat(heartbeat_, "prepare", clock_.Now(), absl::ZeroDuration(), &predicted_);
     return runner_->PrepareLatents(rows);
   });
 }
@@ -239,7 +245,7 @@ absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
   const LatentSize size = SizeOf(jobs_.at(samples[0].sample.job)->job);
   const absl::Time begin = clock_.Now();
   std::optional<Beat> beat(std::in_place, heartbeat_, "denoise", begin,
-                           cost_.unet.Predict(size.area(), padded_rows));
+                           cost_.unet.Predict(size.area(), padded_rows), &predicted_);
   const auto finite = runner_->Denoise(rows, padded_rows);
   beat.reset();
   const absl::Time end = clock_.Now();
@@ -304,7 +310,7 @@ absl::Status Engine::DecodeSamples(absl::Span<const Placement> samples) {
     area += SizeOf(jobs_.at(placement.sample.job)->job).area();
   }
   const absl::Time begin = clock_.Now();
-  const Beat beat(heartbeat_, "decode", begin, cost_.decode.Predict(area));
+  const Beat beat(heartbeat_, "decode", begin, cost_.decode.Predict(area), &predicted_);
   ASSIGN_OR_RETURN(std::vector<std::optional<Image>> pictures, runner_->DecodeLatents(slots));
   const absl::Time decoded = clock_.Now();
 

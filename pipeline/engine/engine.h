@@ -108,6 +108,7 @@ class Engine {
   absl::Status device_;
   std::vector<SampleRef> failed_;  // of the running tick
   TickReport report_;              // of the running tick
+  absl::Duration predicted_;       // of its calls
   absl::Time planned_at_;
   absl::Time memory_read_at_ = absl::InfinitePast();
   Heartbeat heartbeat_;

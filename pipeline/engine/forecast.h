@@ -45,6 +45,8 @@ class Forecast {
                                   absl::Span<const ForecastSample> expected = {});
 
   const SampleTimes& times(LatentSize size);
+  // The share by which its answers may fall short.
+  double margin() const { return cost_.pace.margin(); }
 
  private:
   const CostModel& cost_;

@@ -218,8 +218,10 @@ void StepBatcher::ChooseDecodes(absl::Time now, Forecast& forecast, Tick* tick) 
       const Sample& running = samples_.at(placement.sample);
       if (running.steps_left() == 1 || running.urgency() > urgency) return false;
       const Candidate candidate = running.candidate(now);
-      const double needed = candidate.TimeToPicture(forecast.times(running.job->size), step);
-      return needed <= candidate.seconds_left && needed + time > candidate.seconds_left;
+      const SampleTimes& times = forecast.times(running.job->size);
+      const double needed = candidate.TimeToPicture(times, step);
+      return needed <= candidate.seconds_left &&
+             (needed + time) * (1 + times.margin) > candidate.seconds_left;
     });
   };
   double time = 0;

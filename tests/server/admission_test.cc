@@ -293,6 +293,59 @@ TEST(AdmissionGate, OneRequestInTimeLetsPredictionsGo) {
   EXPECT_EQ(gate.slowdown(), 1);
 }
 
+// One second a row, give or take a tenth.
+CostModel UnsteadyCost() {
+  CostModel cost = Cost();
+  for (int tick = 0; tick < 800; ++tick) {
+    cost.pace.Observe(absl::Seconds(1), absl::Seconds(tick / 8 % 2 == 0 ? 0.95 : 1.05));
+  }
+  return cost;
+}
+
+AdmissionRequest Due(AdmissionRequest request, absl::Duration in) {
+  request.deadline = In(in);
+  return request;
+}
+
+TEST(AdmissionGate, OnAnUnsteadyDeviceThereIsAMargin) {
+  Gate gate;
+  const CostModel cost = UnsteadyCost();
+  const auto first = gate.Enter(Due(Work(5), absl::Seconds(8)), cost, kNow);
+  EXPECT_FALSE(gate.Enter(Due(Work(5), absl::Seconds(10.5)), cost, kNow).ok());
+  EXPECT_TRUE(gate.Enter(Due(Work(5), absl::Seconds(11.5)), cost, kNow).ok());
+}
+
+TEST(AdmissionGate, WhoIsAloneNeedsNoMargin) {
+  Gate gate;
+  EXPECT_TRUE(gate.Enter(Due(Work(10), absl::Seconds(10.5)), UnsteadyCost(), kNow).ok());
+}
+
+TEST(AdmissionGate, PredictsTheCompanyThatOthersHadLately) {
+  Gate gate;
+  for (int i = 0; i < 5; ++i) {
+    AdmissionTicket gone = *gate.Ask(Work(4), kNow - absl::Seconds(4 - i) + absl::Seconds(10),
+                                     kNow - absl::Seconds(4 - i));
+  }
+  // Those who come are more urgent; what was promised is not touched by them.
+  const AdmissionTicket ticket = gate.Admit(Work(10));
+  EXPECT_GT(ticket.forecast().finish, absl::Seconds(15));
+}
+
+TEST(AdmissionGate, TheWayFromPicturesToAnswerTakesTimeToo) {
+  Gate gate;
+  absl::Time now = kNow;
+  for (int i = 0; i < 100; ++i) {
+    AdmissionTicket ticket = *gate.Ask(Work(2), kNever, now);
+    ticket.ReportServed(now + absl::Seconds(2));
+    ticket.ReportAnswered(now + absl::Seconds(3));
+    now += absl::Seconds(100);
+  }
+  EXPECT_FALSE(gate.Ask(Work(2), now + absl::Seconds(2.9), now).ok());
+  const auto ticket = gate.Ask(Work(2), now + absl::Seconds(3.1), now);
+  ASSERT_TRUE(ticket.ok());
+  EXPECT_NEAR(absl::ToDoubleSeconds(ticket->forecast().finish), 3, 0.01);
+}
+
 TEST(AdmissionGate, WaitUntilEmptyEndsWithTheLastTicket) {
   Gate gate;
   AdmissionTicket ticket = gate.Admit(Work(1));
