@@ -1,5 +1,9 @@
 #include "server/metrics_port.h"
 
+#include <dlfcn.h>
+#include <pthread.h>
+
+#include <algorithm>
 #include <atomic>
 #include <thread>
 
@@ -9,6 +13,16 @@
 #include "pipeline/base/status_macros.h"
 #include "server/listen_socket.h"
 #include "server/self_dial.h"
+
+// Instead of glibc's, for every library. civetweb wants stacks of 100 KiB, and glibc takes what is
+// thread_local in shared libraries out of them: with CUDA's it would start no thread, and throw.
+extern "C" int pthread_attr_setstacksize(pthread_attr_t* attributes, size_t bytes) noexcept {
+  constexpr size_t kLeast = 1 << 20;
+  using SetStackSize = int (*)(pthread_attr_t*, size_t);
+  static const auto set =
+      reinterpret_cast<SetStackSize>(dlsym(RTLD_NEXT, "pthread_attr_setstacksize"));
+  return set(attributes, std::max(bytes, kLeast));
+}
 
 namespace image_variations {
 
