@@ -9,9 +9,11 @@
 #include "ATen/ops/isfinite.h"
 #include "ATen/ops/randn.h"
 #include "ATen/ops/round.h"
+#include "ATen/ops/stack.h"
 #include "ATen/ops/tensor.h"
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/model/device.h"
 #include "pipeline/model/preprocessing.h"
 #include "pipeline/model/torch_guard.h"
 
@@ -27,7 +29,7 @@ bool IsFinite(const at::Tensor& tensor) { return at::isfinite(tensor).all().item
 Image ToImage(const at::Tensor& pixels) {
   const at::Tensor unit = (pixels / 2 + 0.5).clamp(0, 1);
   const at::Tensor bytes =
-      at::round(unit.to(at::kFloat) * 255).to(at::kByte).permute({0, 2, 3, 1}).cpu().contiguous();
+      ToHost(at::round(unit.to(at::kFloat) * 255).to(at::kByte).permute({0, 2, 3, 1}).contiguous());
   Image image{static_cast<int>(bytes.size(2)), static_cast<int>(bytes.size(1)), {}};
   const uint8_t* first = bytes.const_data_ptr<uint8_t>();
   image.rgb.assign(first, first + bytes.numel());
@@ -41,7 +43,21 @@ NetworkRunner::NetworkRunner(Networks networks, std::unique_ptr<RowInvariance> r
     : networks_(std::move(networks)),
       rows_(std::move(rows)),
       info_(std::move(info)),
-      max_slots_(max_slots) {}
+      max_slots_(max_slots),
+      unet_calls_(networks_.placement.device.is_cpu() ? CallRecorder::Factory()
+                                                      : [device = networks_.placement.device] {
+                                                          return MakeRecordedCall(device);
+                                                        }) {}
+
+// After a call that found too little memory: a smaller one may follow.
+template <typename Result>
+Result NetworkRunner::WithMemoryBack(Result result) {
+  if (absl::IsResourceExhausted(result.status())) {
+    unet_calls_.Clear();
+    ReleaseCachedMemory(networks_.placement.device);
+  }
+  return result;
+}
 
 absl::Status NetworkRunner::EmbedImage(JobId job, const Image& source,
                                        Preprocessing preprocessing) {
@@ -85,24 +101,26 @@ absl::Status NetworkRunner::PrepareLatents(absl::Span<const PrepareRow> rows) {
 
 absl::StatusOr<std::vector<bool>> NetworkRunner::Denoise(absl::Span<const StepRow> rows,
                                                          int padded_rows) {
-  return GuardTorch("denoising", [&]() -> absl::StatusOr<std::vector<bool>> {
+  return WithMemoryBack(GuardTorch("denoising", [&]() -> absl::StatusOr<std::vector<bool>> {
     RETURN_IF_ERROR(CheckRows(rows));
-    std::vector<bool> finite;
+    std::vector<at::Tensor> finite;
     const std::vector<at::Tensor> predictions = PredictNoise(rows, padded_rows);
     std::vector<Slot> advanced;
     for (size_t i = 0; i < rows.size(); ++i) {
       advanced.push_back(Advance(slots_.at(rows[i].slot), *rows[i].step, predictions[i]));
-      finite.push_back(IsFinite(advanced.back().latents));
+      finite.push_back(at::isfinite(advanced.back().latents).all());
     }
+    const at::Tensor are_finite = ToHost(at::stack(finite));  // waits for the device once
     for (size_t i = 0; i < rows.size(); ++i) slots_.at(rows[i].slot) = std::move(advanced[i]);
-    return finite;
-  });
+    const bool* first = are_finite.const_data_ptr<bool>();
+    return std::vector<bool>(first, first + rows.size());
+  }));
 }
 
 absl::StatusOr<std::vector<std::optional<Image>>> NetworkRunner::DecodeLatents(
     absl::Span<const SlotId> slots) {
   using Images = std::vector<std::optional<Image>>;
-  return GuardTorch("decoding latents", [&]() -> absl::StatusOr<Images> {
+  return WithMemoryBack(GuardTorch("decoding latents", [&]() -> absl::StatusOr<Images> {
     Images images;
     for (const SlotId slot : slots) {
       if (!slots_.contains(slot)) return absl::InternalError(absl::StrCat("no slot ", slot));
@@ -110,7 +128,7 @@ absl::StatusOr<std::vector<std::optional<Image>>> NetworkRunner::DecodeLatents(
       images.push_back(IsFinite(pixels) ? std::optional(ToImage(pixels)) : std::nullopt);
     }
     return images;
-  });
+  }));
 }
 
 absl::StatusOr<std::vector<ImageScores>> NetworkRunner::ScoreImages(
@@ -188,8 +206,8 @@ NetworkRunner::UnetBatch NetworkRunner::Assemble(absl::Span<const StepRow> rows,
   // left out.
   const bool is_fixed = !networks_.placement.device.is_cpu();
   if (is_fixed) {
-    const size_t size =
-        std::max(sample_of_row.size(), static_cast<size_t>(std::max(0, padded_rows)));
+    const size_t size = static_cast<size_t>(
+        RowBucket(std::max(static_cast<int64_t>(sample_of_row.size()), int64_t{padded_rows})));
     sample_of_row.resize(size, 0);
     context.resize(size, networks_.unet.unconditional_context);
   }
@@ -197,7 +215,7 @@ NetworkRunner::UnetBatch NetworkRunner::Assemble(absl::Span<const StepRow> rows,
       .latents = at::cat(latents).to(networks_.placement.dtype),
       .time_biases = at::cat(time_biases),
       .context = at::cat(context),
-      .sample_of_row = at::tensor(sample_of_row, at::kLong).to(networks_.placement.device)};
+      .sample_of_row = ToDevice(at::tensor(sample_of_row, at::kLong), networks_.placement.device)};
   if (is_fixed) {
     batch.latents = batch.latents.index_select(0, batch.sample_of_row);
     batch.time_biases = batch.time_biases.index_select(0, batch.sample_of_row);
@@ -214,15 +232,18 @@ at::Tensor NetworkRunner::TimeBiases(float timestep) {
 
 at::Tensor NetworkRunner::DrawNoise(at::Generator& generator, at::IntArrayRef shape) const {
   // On the CPU in float32 whatever the device: the same picture everywhere, and diffusers'.
-  return at::randn(shape, generator, at::TensorOptions(at::kFloat)).to(networks_.placement.device);
+  return ToDevice(at::randn(shape, generator, at::TensorOptions(at::kFloat)),
+                  networks_.placement.device);
 }
 
 std::vector<at::Tensor> NetworkRunner::PredictNoise(absl::Span<const StepRow> rows,
                                                     int padded_rows) {
   const UnetBatch batch = Assemble(rows, padded_rows);
-  const at::Tensor noise =
-      networks_.unet.Forward(batch.latents, batch.time_biases, batch.context, batch.sample_of_row)
-          .to(at::kFloat);
+  const auto forward = [this](const CallRecorder::Tensors& call) {
+    return networks_.unet.Forward(call[0], call[1], call[2], call[3]).to(at::kFloat);
+  };
+  const at::Tensor noise = unet_calls_.Run(
+      {batch.latents, batch.time_biases, batch.context, batch.sample_of_row}, forward);
   std::vector<at::Tensor> predictions;
   int64_t unet_row = 0;
   for (const StepRow& row : rows) {

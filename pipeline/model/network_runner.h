@@ -11,6 +11,7 @@
 #include "ATen/core/Generator.h"
 #include "ATen/core/Tensor.h"
 #include "pipeline/engine/model_runner.h"
+#include "pipeline/model/call_recorder.h"
 #include "pipeline/model/device_memory.h"
 #include "pipeline/model/networks.h"
 
@@ -65,6 +66,8 @@ class NetworkRunner final : public ModelRunner {
   struct UnetBatch {
     at::Tensor latents, time_biases, context, sample_of_row;
   };
+  template <typename Result>
+  Result WithMemoryBack(Result);
   UnetBatch Assemble(absl::Span<const StepRow>, int padded_rows);
   at::Tensor TimeBiases(float timestep);
   at::Tensor DrawNoise(at::Generator&, at::IntArrayRef shape) const;
@@ -74,6 +77,7 @@ class NetworkRunner final : public ModelRunner {
   const std::unique_ptr<RowInvariance> rows_;
   ModelInfo info_;
   const int max_slots_;
+  CallRecorder unet_calls_;
   std::map<SlotId, Slot> slots_;
   std::map<JobId, EmbeddedJob> jobs_;
   std::map<float, at::Tensor> time_biases_;  // of timesteps met lately

@@ -38,8 +38,11 @@ auto GuardTorch(absl::string_view stage, Body body) -> decltype(body()) {
   } catch (const c10::AcceleratorError& error) {
     const std::string what = absl::StrCat(stage, ": device error ", error.get_error_code(), ": ",
                                           error.what_without_backtrace());
-    return IsDeviceGone(error.get_error_code()) ? absl::DataLossError(what)
-                                                : absl::InternalError(what);
+    if (IsDeviceGone(error.get_error_code())) return absl::DataLossError(what);
+    // From a call outside LibTorch's allocator.
+    constexpr int32_t kMemoryAllocation = 2;
+    return error.get_error_code() == kMemoryAllocation ? absl::ResourceExhaustedError(what)
+                                                       : absl::InternalError(what);
   } catch (const c10::Error& error) {
     const absl::string_view what = error.what_without_backtrace();
     const bool out_of_memory = absl::StrContains(what, "can't allocate memory");

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/model/device.h"
 #include "pipeline/model/kept_memory.h"
 #include "pipeline/model/network_runner.h"
 #include "pipeline/model/self_test.h"
@@ -29,7 +30,7 @@ absl::StatusOr<at::Device> ParseDevice(const std::string& name) {
   }
   if (index >= gpus) {
     return absl::NotFoundError(absl::StrCat("no device ", name, ": LibTorch ", TORCH_VERSION,
-                                            " sees ", gpus, " CUDA devices here"));
+                                            " sees ", gpus, " GPUs; ", WhyNoGpu()));
   }
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
 }
@@ -65,13 +66,13 @@ std::string ShortHash(absl::string_view text) {
 }
 
 // Everything that the bytes of a picture depend on, beside its request.
-std::string Fingerprint(const ModelInfo& info, int threads) {
+std::string Fingerprint(const ModelInfo& info, const std::string& device_model, int threads) {
   std::string parts;
   for (const auto& [component, digest] : info.component_sha256) {
     absl::StrAppend(&parts, component, "=", digest, ";");
   }
-  absl::StrAppend(&parts, info.device, ";", info.dtype, ";", threads, ";", TORCH_VERSION, ";",
-                  at::get_cpu_capability(), ";", IV_VERSION);
+  absl::StrAppend(&parts, info.device, device_model, ";", info.dtype, ";", threads, ";",
+                  TORCH_VERSION, ";", at::get_cpu_capability(), ";", IV_VERSION);
   return ShortHash(parts);
 }
 
@@ -83,7 +84,7 @@ ModelInfo Describe(const ModelDir& dir, std::map<std::string, std::string> diges
   info.component_sha256 = std::move(digests);
   info.device = placement.device.str();
   info.dtype = NameOf(placement.dtype);
-  info.fingerprint = Fingerprint(info, threads);
+  info.fingerprint = Fingerprint(info, DeviceModel(placement.device), threads);
   info.has_safety_checker = dir.safety_checker.has_value();
   info.sampler = dir.sampler;
   info.latent_factor = dir.vae.factor();
@@ -100,6 +101,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> MakeTorchModelRunner(
     SetUpLibTorch(threads);
     Placement placement;
     ASSIGN_OR_RETURN(placement.device, ParseDevice(options.device));
+    UseOwnStream(placement.device);
     ASSIGN_OR_RETURN(placement.dtype, ParseDtype(options.dtype, placement.device));
     auto rows = std::make_unique<RowInvariance>(placement.device.is_cpu()
                                                     ? RowInvariance::Policy::kRowsAsAlone

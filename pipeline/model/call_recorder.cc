@@ -1,0 +1,82 @@
+#include "pipeline/model/call_recorder.h"
+
+#include <algorithm>
+
+#include "pipeline/base/log.h"
+#include "pipeline/base/status_macros.h"
+#include "pipeline/model/torch_guard.h"
+
+namespace image_variations {
+
+int64_t RowBucket(int64_t rows) {
+  // 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, ...: powers of two, and the middles between them.
+  int64_t power = 1;
+  while (2 * power <= rows) power *= 2;
+  if (rows <= power) return power;
+  return 2 * rows <= 3 * power ? power + power / 2 : 2 * power;
+}
+
+at::Tensor CallRecorder::Run(const Tensors& inputs, Forward forward) {
+  if (!make_) return forward(inputs);
+  bool is_new = false;
+  Call& call = CallOf(inputs, &is_new);
+  // The first time is for what libraries set up once, which cannot be recorded.
+  if (is_new) return forward(inputs);
+  if (!call.recording) {
+    if (const absl::Status status = Record(call, inputs, forward); !status.ok()) {
+      Log(Severity::kWarning, "calls are not recorded", {{"why", status.message()}});
+      Clear();
+      make_ = nullptr;
+    }
+    if (!make_) return forward(inputs);
+  }
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    call.inputs[i].copy_(inputs[i], /*non_blocking=*/true);
+  }
+  call.recording->Replay();
+  return call.output.clone();  // the next replay of any call may write there
+}
+
+size_t CallRecorder::recorded() const {
+  return static_cast<size_t>(std::count_if(calls_.begin(), calls_.end(), [](const auto& entry) {
+    return entry.second.recording != nullptr;
+  }));
+}
+
+CallRecorder::Call& CallRecorder::CallOf(const Tensors& inputs, bool* is_new) {
+  std::vector<int64_t> sizes;
+  for (const at::Tensor& input : inputs) {
+    sizes.insert(sizes.end(), input.sizes().begin(), input.sizes().end());
+  }
+  *is_new = !calls_.contains(sizes);
+  if (*is_new && calls_.size() >= kMaxCalls) {
+    calls_.erase(std::min_element(calls_.begin(), calls_.end(), [](const auto& a, const auto& b) {
+      return a.second.last_use < b.second.last_use;
+    }));
+  }
+  Call& call = calls_[sizes];
+  call.last_use = ++uses_;
+  return call;
+}
+
+absl::Status CallRecorder::Record(Call& call, const Tensors& inputs, Forward forward) {
+  std::unique_ptr<RecordedCall> recording = make_();
+  if (!recording) return absl::UnimplementedError("this device records no calls");
+  for (const at::Tensor& input : inputs) call.inputs.push_back(input.clone());
+  const absl::Status begun = GuardTorch("recording a call", [&] {
+    recording->Begin();
+    call.output = forward(call.inputs);
+    return absl::OkStatus();
+  });
+  // Also after a failure: the stream must not go on recording.
+  const absl::Status ended = GuardTorch("ending a recording", [&] {
+    recording->End();
+    return absl::OkStatus();
+  });
+  RETURN_IF_ERROR(begun);
+  RETURN_IF_ERROR(ended);
+  call.recording = std::move(recording);
+  return absl::OkStatus();
+}
+
+}  // namespace image_variations

@@ -1,0 +1,59 @@
+// UNet calls of few fixed sizes, recorded at their second time and replayed from then on: on a GPU
+// one launch instead of a thousand.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "ATen/core/Tensor.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "pipeline/model/device.h"
+
+namespace image_variations {
+
+// The rows that a call of `rows` is padded to on a GPU: few sizes, so that each is recorded once,
+// and at most a third of a call is padding.
+int64_t RowBucket(int64_t rows);
+
+// Engine thread only.
+class CallRecorder {
+ public:
+  using Tensors = std::vector<at::Tensor>;
+  using Forward = absl::FunctionRef<at::Tensor(const Tensors&)>;
+  using Factory = std::function<std::unique_ptr<RecordedCall>()>;
+
+  // Without a factory calls just run.
+  explicit CallRecorder(Factory make) : make_(std::move(make)) {}
+
+  // forward(inputs), which must depend on nothing else. Calls with inputs of equal sizes share a
+  // recording. A call that cannot be recorded ends all recording, and runs as it is.
+  at::Tensor Run(const Tensors& inputs, Forward forward);
+
+  // Forgets all recordings, which hold memory.
+  void Clear() { calls_.clear(); }
+
+  size_t recorded() const;
+
+  static constexpr size_t kMaxCalls = 32;
+
+ private:
+  struct Call {
+    Tensors inputs;
+    at::Tensor output;
+    std::unique_ptr<RecordedCall> recording;  // the call's second time has not come: nullptr
+    int64_t last_use = 0;
+  };
+
+  Call& CallOf(const Tensors& inputs, bool* is_new);
+  absl::Status Record(Call&, const Tensors& inputs, Forward forward);
+
+  Factory make_;                                // empty after a failure
+  std::map<std::vector<int64_t>, Call> calls_;  // by the sizes of their inputs
+  int64_t uses_ = 0;
+};
+
+}  // namespace image_variations
