@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs what a build needs and is missing, and says what: tools/setup.sh dev|release|tidy|fuzz|oracle|peers|deploy
+# Installs what a build needs and is missing, and says what: tools/setup.sh dev|release|cuda|tidy|fuzz|oracle|peers|deploy
 #   dev      the torch-free part: Debian packages and the google/rpc protos
 #   release  dev and LibTorch (from the torch wheel; TORCH_INDEX_URL chooses the wheel index, VENV the folder)
+#   cuda     the same from a CUDA wheel, with the compiler that its CMake files want, in a folder of its own (CUDA_VENV); 6 GB
 #   tidy     dev and clang
 #   fuzz     dev, clang and libFuzzer
 #   oracle   release and diffusers, for the scripts in tools/ that make goldens and compare
@@ -9,8 +10,9 @@
 #   deploy   what the tests of deploy/ run: Helm, kubectl, buildah, nginx and others, in a folder of its own (DEPLOY_VENV)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-what=${1:?usage: tools/setup.sh dev|release|tidy|fuzz|oracle|peers|deploy}
+what=${1:?usage: tools/setup.sh dev|release|cuda|tidy|fuzz|oracle|peers|deploy}
 venv=${VENV:-.venv}
+[ "$what" = cuda ] && venv=${CUDA_VENV:-.venv-cuda}
 [ "$what" = deploy ] && venv=${DEPLOY_VENV:-.venv-deploy}
 
 packages=(g++ cmake ninja-build ccache mold pkg-config python3-venv clang-format-14
@@ -50,5 +52,16 @@ case $what in
   oracle | peers) install oracle ;;
 esac
 [ "$what" = peers ] && install peers
+if [ "$what" = cuda ]; then
+  install cuda
+  # The wheels carry versioned libraries alone; linkers look for names without version, and CMake for lib64.
+  for toolkit in "$venv"/lib/python3*/site-packages/nvidia/cu13; do
+    ln -sfn lib "$toolkit/lib64"
+    for library in "$toolkit"/lib/lib*.so.*; do
+      name=$(basename "$library")
+      [ -e "$toolkit/lib/${name%%.so.*}.so" ] || ln -s "$name" "$toolkit/lib/${name%%.so.*}.so"
+    done
+  done
+fi
 [ "$what" = deploy ] && install deploy
 exit 0
