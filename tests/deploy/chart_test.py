@@ -88,7 +88,7 @@ class Chart(unittest.TestCase):
                 model = getattr(module, item["kind"]).model_validate(item)
                 # A key that the definition does not know would be missing here.
                 self.assertEqual(model.model_dump(by_alias=True, exclude_unset=True, mode="json")["spec"], item["spec"])
-        self.assertLessEqual({"ScaledObject", "ServiceMonitor"}, seen)
+        self.assertEqual(seen, set(MODELS))
 
     def test_bad_values_are_refused_by_the_schema(self):
         cases = yaml.safe_load((ROOT / "tests" / "deploy" / "bad_values.yaml").read_text())
@@ -139,6 +139,14 @@ class Chart(unittest.TestCase):
                 return next(t for n, t in chart.render(values, name="a", namespace="b").items() if n.endswith("NOTES.txt"))
         self.assertIn("WARNING: the port speaks plaintext", notes({}))
         self.assertNotIn("WARNING", notes(SETS["gpu-mtls"]))
+
+    def test_metrics_that_scale_exist(self):
+        exist = printed("metrics")
+        objects = rendered(SETS["production"]) + rendered(SETS["cpu-hpa"])
+        asked = re.findall(r"image_variations_\w+", str([o["spec"] for o in objects if o["kind"] in (
+            "ScaledObject", "HorizontalPodAutoscaler")]))
+        self.assertEqual(len(asked), 2)
+        self.assertLessEqual(set(asked), set(exist))
 
 
 class PodSecurity(unittest.TestCase):
