@@ -48,7 +48,7 @@ absl::string_view AlgorithmOf(const EVP_PKEY& key) {
 // base64url without padding, as RFC 7515 has it.
 absl::StatusOr<std::string> DecodePart(absl::string_view part) {
   const bool is_clean = std::all_of(part.begin(), part.end(), [](char c) {
-    return absl::ascii_isalnum(c) || c == '-' || c == '_';
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_';
   });
   std::string bytes;
   if (!is_clean || !absl::WebSafeBase64Unescape(part, &bytes)) return Refuse("not base64url");

@@ -1,7 +1,6 @@
 #include "server/json_web_token.h"
 
 #include <openssl/ec.h>
-#include <openssl/ecdsa.h>
 #include <openssl/hmac.h>
 #include <openssl/rsa.h>
 
@@ -11,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "pipeline/base/status_macros.h"
+#include "tests/server/signed_token.h"
 #include "tests/server/test_certificates.h"
 
 namespace image_variations {
@@ -24,38 +24,6 @@ constexpr char kAudience[] = "image-variations";
 const absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
 constexpr char kGoodClaims[] =
     R"({"iss":"https://issuer.example","aud":"image-variations","sub":"alice","exp":1800000060})";
-
-std::string Part(absl::string_view text) { return absl::WebSafeBase64Escape(text); }
-
-std::string SignSha256(EVP_PKEY& key, const std::string& text) {
-  const DigestContextPtr context(EVP_MD_CTX_new());
-  const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
-  size_t size = 0;
-  IV_CHECK(EVP_DigestSignInit(context.get(), nullptr, EVP_sha256(), nullptr, &key) == 1);
-  IV_CHECK(EVP_DigestSign(context.get(), nullptr, &size, bytes, text.size()) == 1);
-  std::string signature(size, '\0');
-  IV_CHECK(EVP_DigestSign(context.get(), reinterpret_cast<unsigned char*>(signature.data()), &size,
-                          bytes, text.size()) == 1);
-  signature.resize(size);
-  return signature;
-}
-
-std::string EcdsaFromDer(const std::string& der) {
-  const auto* begin = reinterpret_cast<const unsigned char*>(der.data());
-  const std::unique_ptr<ECDSA_SIG, OpenSslDeleter<ECDSA_SIG_free>> pair(
-      d2i_ECDSA_SIG(nullptr, &begin, static_cast<long>(der.size())));
-  std::string raw(64, '\0');
-  auto* bytes = reinterpret_cast<unsigned char*>(raw.data());
-  BN_bn2binpad(ECDSA_SIG_get0_r(pair.get()), bytes, 32);
-  BN_bn2binpad(ECDSA_SIG_get0_s(pair.get()), bytes + 32, 32);
-  return raw;
-}
-
-std::string Es256(EVP_PKEY& key, absl::string_view claims,
-                  absl::string_view header = R"({"alg":"ES256","typ":"JWT"})") {
-  const std::string text = absl::StrCat(Part(header), ".", Part(claims));
-  return absl::StrCat(text, ".", Part(EcdsaFromDer(SignSha256(key, text))));
-}
 
 // Verifies ES256 tokens of one key.
 class JsonWebToken : public ::testing::Test {
