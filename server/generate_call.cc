@@ -146,6 +146,7 @@ void GenerateCall::DecodeAndSubmit() {
 absl::StatusOr<Job> GenerateCall::MakeJob() {
   const absl::Time begin = context_.clock.Now();
   absl::StatusOr<Image> image = DecodeImage(image_, context_.validator.image_limits());
+  if (absl::IsResourceExhausted(image.status())) return DescribeStop(image.status(), 0, 0);
   if (!image.ok()) return MakeImageError(image.status(), request_.field_path);
   decode_time_ = context_.clock.Now() - begin;
   context_.metrics.OnImageDecoded(decode_time_);

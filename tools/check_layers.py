@@ -39,7 +39,7 @@ OUTSIDERS = {
 }
 # Words of code -> (what is wrong with them, files or folders where they are right).
 WORDS = {
-    r"\btry\b": ("`try` outside the guard", ["pipeline/model/torch_guard.h"]),
+    r"\btry\b": ("`try` outside the guard", ["pipeline/model/torch_guard.h", "pipeline/base/memory_guard.h"]),
     r"\babsl::Now\s*\(": ("reads the wall clock: take a Clock", ["pipeline/base/clock.h", "pipeline/base/log.cc",
                                                                  "server/main.cc", "tests"]),
     r"\bgetenv\b|\benviron\b": ("reads the environment", ["server/config.cc", "client/cli/config.cc", "tests"]),

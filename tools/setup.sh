@@ -18,7 +18,8 @@ venv=${VENV:-.venv}
 packages=(g++ cmake ninja-build ccache mold pkg-config python3-venv clang-format-14
   libgrpc++-dev libgrpc-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev libabsl-dev libssl-dev
   prometheus-cpp-dev libjpeg62-turbo-dev libpng-dev nlohmann-json3-dev libcli11-dev
-  libgtest-dev libgmock-dev libbenchmark-dev prometheus)
+  libgtest-dev libgmock-dev libbenchmark-dev prometheus
+  libsixel-examples golang-1.19-src)
 [ "$what" = tidy ] && packages+=(clang-14 clang-tidy-14)
 [ "$what" = fuzz ] && packages+=(clang-14 libclang-rt-14-dev)
 [ "$what" = deploy ] && packages+=(buildah debootstrap nginx-light)

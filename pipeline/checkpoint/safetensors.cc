@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/base/memory_guard.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/checkpoint/file.h"
 
@@ -48,12 +49,14 @@ class SafetensorsFile::Mapping {
 };
 
 absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
-  ASSIGN_OR_RETURN(File file, File::Open(path));
-  SafetensorsFile result;
-  result.path_ = path;
-  const absl::Status status = result.MapAndParse(file);
-  if (status.ok()) return result;
-  return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+  return GuardMemory([&]() -> absl::StatusOr<SafetensorsFile> {
+    ASSIGN_OR_RETURN(File file, File::Open(path));
+    SafetensorsFile result;
+    result.path_ = path;
+    const absl::Status status = result.MapAndParse(file);
+    if (status.ok()) return result;
+    return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+  });
 }
 
 absl::Status SafetensorsFile::MapAndParse(const File& file) {

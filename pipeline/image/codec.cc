@@ -4,6 +4,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "pipeline/base/memory_guard.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/image/exif_orientation.h"
 #include "pipeline/image/jpeg.h"
@@ -65,13 +66,7 @@ absl::StatusOr<FormatAndHeader> ReadHeader(absl::string_view bytes, const Decode
   return FormatAndHeader{format, stored};
 }
 
-}  // namespace
-
-absl::string_view MimeType(ImageFormat format) {
-  return format == ImageFormat::kJpeg ? "image/jpeg" : "image/png";
-}
-
-absl::StatusOr<ImageHeader> PeekImage(absl::string_view bytes, const DecodeLimits& limits) {
+absl::StatusOr<ImageHeader> Peek(absl::string_view bytes, const DecodeLimits& limits) {
   ASSIGN_OR_RETURN(const FormatAndHeader header, ReadHeader(bytes, limits));
   const StoredHeader& stored = header.stored;
   ImageHeader upright{
@@ -83,13 +78,13 @@ absl::StatusOr<ImageHeader> PeekImage(absl::string_view bytes, const DecodeLimit
   return upright;
 }
 
-absl::StatusOr<Image> DecodeImage(absl::string_view bytes, const DecodeLimits& limits) {
+absl::StatusOr<Image> Decode(absl::string_view bytes, const DecodeLimits& limits) {
   ASSIGN_OR_RETURN(const FormatAndHeader header, ReadHeader(bytes, limits));
   return header.format == ImageFormat::kJpeg ? DecodeJpeg(bytes, header.stored)
                                              : DecodePng(bytes, header.stored);
 }
 
-absl::StatusOr<std::string> EncodeImage(const Image& image, const EncodeOptions& options) {
+absl::StatusOr<std::string> Encode(const Image& image, const EncodeOptions& options) {
   const bool is_whole = image.width > 0 && image.height > 0 &&
                         image.rgb.size() == size_t{3} * static_cast<size_t>(image.width) *
                                                 static_cast<size_t>(image.height);
@@ -99,6 +94,24 @@ absl::StatusOr<std::string> EncodeImage(const Image& image, const EncodeOptions&
   }
   return options.format == ImageFormat::kJpeg ? EncodeJpeg(image, options)
                                               : EncodePng(image, options);
+}
+
+}  // namespace
+
+absl::string_view MimeType(ImageFormat format) {
+  return format == ImageFormat::kJpeg ? "image/jpeg" : "image/png";
+}
+
+absl::StatusOr<ImageHeader> PeekImage(absl::string_view bytes, const DecodeLimits& limits) {
+  return GuardMemory([&] { return Peek(bytes, limits); });
+}
+
+absl::StatusOr<Image> DecodeImage(absl::string_view bytes, const DecodeLimits& limits) {
+  return GuardMemory([&] { return Decode(bytes, limits); });
+}
+
+absl::StatusOr<std::string> EncodeImage(const Image& image, const EncodeOptions& options) {
+  return GuardMemory([&] { return Encode(image, options); });
 }
 
 }  // namespace image_variations

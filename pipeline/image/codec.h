@@ -3,7 +3,7 @@
 //
 // What a status code means here: INVALID_ARGUMENT the bytes are no whole, well-formed picture;
 // UNIMPLEMENTED a format or a feature that is not decoded; OUT_OF_RANGE a limit is passed (the
-// message has both numbers).
+// message has both numbers); RESOURCE_EXHAUSTED there is no memory for it now.
 #pragma once
 
 #include <cstdint>

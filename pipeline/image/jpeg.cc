@@ -10,6 +10,7 @@
 // clang-format on
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/base/memory_guard.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/image/exif_orientation.h"
 #include "pipeline/image/longjmp_guard.h"
@@ -26,6 +27,8 @@ absl::Status StatusOf(j_common_ptr jpeg) {
   char text[JMSG_LENGTH_MAX];
   jpeg->err->format_message(jpeg, text);
   switch (jpeg->err->msg_code) {
+    case JERR_OUT_OF_MEMORY:
+      return OutOfMemoryError();
     case JERR_FRACT_SAMPLE_NOTIMPL:
     case JERR_CCIR601_NOTIMPL:
     case JERR_CONVERSION_NOTIMPL:
@@ -38,8 +41,7 @@ absl::Status StatusOf(j_common_ptr jpeg) {
 
 [[noreturn]] void OnError(j_common_ptr jpeg) {
   auto* guard = static_cast<LongjmpGuard*>(jpeg->client_data);
-  guard->set_error(StatusOf(jpeg));
-  guard->Jump();
+  guard->Fail(StatusOf(jpeg));
 }
 
 bool IsHarmlessWarning(int code) {

@@ -9,8 +9,7 @@
 
 namespace image_variations {
 
-// Lives as long as the C library's object, in whose error callback the two calls
-// guard.set_error(...); guard.Jump(); end the running step. Thread-compatible.
+// Lives as long as the C library's object, whose error callback calls Fail. Thread-compatible.
 class LongjmpGuard {
  public:
   // Runs `step`, which may hold nothing but calls into the C library: a jump runs no destructors.
@@ -22,8 +21,11 @@ class LongjmpGuard {
     return absl::OkStatus();
   }
 
-  void set_error(absl::Status error) { error_ = std::move(error); }
-  [[noreturn]] void Jump() { std::longjmp(jump_, 1); }
+  // Ends the running step.
+  [[noreturn]] void Fail(absl::Status error) {
+    error_ = std::move(error);
+    std::longjmp(jump_, 1);
+  }
 
  private:
   std::jmp_buf jump_{};

@@ -5,7 +5,9 @@
 #include <cstring>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "pipeline/base/memory_guard.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/image/exif_orientation.h"
 #include "pipeline/image/longjmp_guard.h"
@@ -22,8 +24,11 @@ constexpr int kFilters = PNG_FILTER_PAETH;
 
 [[noreturn]] void OnError(png_structp png, png_const_charp text) {
   auto* guard = static_cast<LongjmpGuard*>(png_get_error_ptr(png));
-  guard->set_error(absl::InvalidArgumentError(absl::StrCat("PNG is damaged: ", text)));
-  guard->Jump();
+  const absl::string_view why = text;
+  const bool no_memory =
+      absl::StrContains(why, "nsufficient memory") || absl::StrContains(why, "ut of memory");
+  guard->Fail(no_memory ? OutOfMemoryError()
+                        : absl::InvalidArgumentError(absl::StrCat("PNG is damaged: ", why)));
 }
 
 void OnWarning(png_structp, png_const_charp) {}
@@ -40,6 +45,7 @@ class PngReader {
     return guard_.Run([&] {
       png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &guard_, OnError, OnWarning);
       info_ = png_create_info_struct(png_);
+      if (info_ == nullptr) guard_.Fail(OutOfMemoryError());
       png_set_read_fn(png_, this, Read);
       png_set_user_limits(png_, static_cast<png_uint_32>(header.width),
                           static_cast<png_uint_32>(header.height));
@@ -106,6 +112,7 @@ class PngWriter {
     return guard_.Run([&] {
       png_ = png_create_write_struct(PNG_LIBPNG_VER_STRING, &guard_, OnError, OnWarning);
       info_ = png_create_info_struct(png_);
+      if (info_ == nullptr) guard_.Fail(OutOfMemoryError());
       png_set_write_fn(png_, &bytes_, Write, [](png_structp) {});
       png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
       png_set_IHDR(png_, info_, static_cast<png_uint_32>(image.width),
