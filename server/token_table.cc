@@ -18,13 +18,15 @@ constexpr size_t kHashDigits = 64;
 constexpr size_t kMaxNameLength = 64;
 
 bool IsHash(absl::string_view text) {
-  return text.size() == kHashDigits &&
-         std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isxdigit(c); });
+  return text.size() == kHashDigits && std::all_of(text.begin(), text.end(), [](char c) {
+           return absl::ascii_isxdigit(static_cast<unsigned char>(c));
+         });
 }
 
 bool IsName(absl::string_view text) {
-  return text.size() <= kMaxNameLength &&
-         std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isgraph(c); });
+  return text.size() <= kMaxNameLength && std::all_of(text.begin(), text.end(), [](char c) {
+           return absl::ascii_isgraph(static_cast<unsigned char>(c));
+         });
 }
 
 absl::Status SetOption(absl::string_view word, Token& token) {

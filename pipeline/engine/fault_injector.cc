@@ -6,7 +6,9 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/engine/device_error.h"
 
 namespace image_variations {
 namespace {
@@ -32,6 +34,10 @@ absl::StatusOr<Fault> ParseFault(absl::string_view text) {
     if (name != sides.second) continue;
     fault.kind = kind;
     has_kind = true;
+  }
+  if (absl::string_view code = sides.second; absl::ConsumePrefix(&code, "cuda-")) {
+    fault.kind = FaultKind::kDeviceError;
+    has_kind = absl::SimpleAtoi(code, &fault.cuda_error);
   }
   const bool has_values = fault.stage != "embed" && fault.stage != "prepare";
   if (!has_stage || !has_kind || (fault.kind == FaultKind::kNotFinite && !has_values)) {
@@ -66,6 +72,8 @@ absl::Status FaultInjector::Begin(absl::string_view stage, bool* is_finite) {
         return absl::ResourceExhaustedError(what);
       case FaultKind::kFailure:
         return absl::InternalError(what);
+      case FaultKind::kDeviceError:
+        return MakeDeviceError(stage, fault.cuda_error, what);
       case FaultKind::kDeviceLost:
         return absl::DataLossError(what);
       case FaultKind::kNotFinite:

@@ -13,20 +13,21 @@
 
 namespace image_variations {
 
-enum class FaultKind { kOutOfMemory, kFailure, kDeviceLost, kNotFinite, kHang };
+enum class FaultKind { kOutOfMemory, kFailure, kDeviceError, kDeviceLost, kNotFinite, kHang };
 
 // What becomes of the call-th call of a stage, counted from 1 and from the first job on.
 struct Fault {
   std::string stage;
   int call = 0;
   FaultKind kind = FaultKind::kFailure;
+  int cuda_error = 0;  // of kDeviceError
 
   bool operator==(const Fault&) const = default;
 };
 
 // "denoise:3=oom,decode:1=nan": STAGE:CALL=KIND with the stages embed, prepare, denoise, decode,
-// score and the kinds oom, fail, lost, hang and, for the last three stages, nan (of the call's
-// first sample). INVALID_ARGUMENT quotes what it does not know.
+// score and the kinds oom, fail, lost, hang, cuda-N (as when CUDA says error N) and, for the last
+// three stages, nan (of the call's first sample). INVALID_ARGUMENT quotes what it does not know.
 absl::StatusOr<std::vector<Fault>> ParseFaults(absl::string_view spec);
 
 // Passes calls on to the runner that it wraps, but for those with a fault. Engine thread only.

@@ -15,6 +15,7 @@
 #include "imagevariations/v1/image_variations.grpc.pb.h"
 #include "server/listen_socket.h"
 #include "tests/server/fake_server_process.h"
+#include "tests/server/health_watch.h"
 #include "tests/server/test_calls.h"
 #include "tests/support/temporary_folder.h"
 
@@ -26,35 +27,6 @@ using grpc::health::v1::Health;
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 using ::testing::HasSubstr;
-
-// Watches a server's health until the stream ends.
-class HealthWatch {
- public:
-  explicit HealthWatch(const FakeServerProcess& server)
-      : stub_(Health::NewStub(server.NewChannel())),
-        reader_(stub_->Watch(&context_, HealthCheckRequest())) {
-    HealthCheckResponse response;
-    IV_CHECK(reader_->Read(&response));
-    IV_CHECK(response.status() == HealthCheckResponse::SERVING);
-  }
-  ~HealthWatch() {
-    context_.TryCancel();
-    reader_->Finish();
-  }
-
-  // When it stopped to be SERVING.
-  absl::Time WaitForEnd() {
-    HealthCheckResponse response;
-    while (reader_->Read(&response) && response.status() == HealthCheckResponse::SERVING) {
-    }
-    return absl::Now();
-  }
-
- private:
-  grpc::ClientContext context_;
-  std::unique_ptr<Health::Stub> stub_;
-  std::unique_ptr<grpc::ClientReader<HealthCheckResponse>> reader_;
-};
 
 struct Shutdown {
   grpc::Status call;

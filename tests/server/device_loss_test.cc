@@ -1,0 +1,88 @@
+// The server program when its device is gone or hangs: callers hear of it, probes hear of it, and
+// the process ends, so that something else can start it anew.
+#include <future>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "grpcpp/client_context.h"
+#include "gtest/gtest.h"
+#include "imagevariations/v1/image_variations.grpc.pb.h"
+#include "pipeline/engine/device_error.h"
+#include "tests/server/fake_server_process.h"
+#include "tests/server/health_watch.h"
+#include "tests/server/test_calls.h"
+
+namespace image_variations {
+namespace {
+
+namespace v1 = imagevariations::v1;
+
+struct Loss {
+  grpc::Status call;
+  absl::Duration unhealthy_after;  // the first that anybody hears
+  absl::Duration exit_after;
+  int exit_code = 0;
+};
+
+Loss LoseDevice(const std::string& fault) {
+  FakeServerProcess server({"--inject-faults=" + fault, "--hang-timeout=200ms"}, "2ms");
+  HealthWatch watch(server);
+  Loss loss;
+  auto call = std::async(std::launch::async, [&] {
+    grpc::ClientContext context;
+    v1::GenerateVariationsResponse response;
+    loss.call = v1::VariationService::NewStub(server.NewChannel())
+                    ->GenerateVariations(&context, Request(2, 10), &response);
+    return absl::Now();
+  });
+  const absl::Time unhealthy = watch.WaitForEnd();
+  loss.exit_code = server.WaitForExit();
+  const absl::Time exited = absl::Now();
+  const absl::Time first = std::min(unhealthy, call.get());
+  loss.unhealthy_after = unhealthy - first;
+  loss.exit_after = exited - first;
+  return loss;
+}
+
+class DeviceLoss : public ::testing::TestWithParam<std::string> {};
+
+// The times are promises for a machine that has them to give: the best of three counts.
+TEST_P(DeviceLoss, IsToldToCallersAndProbesAndEndsTheProcess) {
+  absl::Duration unhealthy_after = absl::InfiniteDuration();
+  absl::Duration exit_after = absl::InfiniteDuration();
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    const Loss loss = LoseDevice("denoise:3=" + GetParam());
+    ASSERT_EQ(loss.call.error_code(), grpc::StatusCode::UNAVAILABLE) << loss.call.error_message();
+    ASSERT_NE(loss.exit_code, 0);
+    unhealthy_after = std::min(unhealthy_after, loss.unhealthy_after);
+    exit_after = std::min(exit_after, loss.exit_after);
+    if (unhealthy_after <= absl::Milliseconds(100) && exit_after <= absl::Seconds(2)) break;
+  }
+  EXPECT_LE(unhealthy_after, absl::Milliseconds(100));
+  EXPECT_LE(exit_after, absl::Seconds(2));
+  RecordProperty("unhealthy_after_ms",
+                 static_cast<int>(absl::ToInt64Milliseconds(unhealthy_after)));
+  RecordProperty("exit_after_ms", static_cast<int>(absl::ToInt64Milliseconds(exit_after)));
+}
+
+std::vector<std::string> AllFaults() {
+  std::vector<std::string> faults = {"hang"};
+  for (const int code : kStickyCudaErrors) faults.push_back(absl::StrCat("cuda-", code));
+  return faults;
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryStickyError, DeviceLoss, ::testing::ValuesIn(AllFaults()));
+
+TEST(DeviceErrors, ThatPassEndNothingButTheRequest) {
+  FakeServerProcess server({"--inject-faults=denoise:3=cuda-2"});  // cudaErrorMemoryAllocation
+  const auto stub = v1::VariationService::NewStub(server.NewChannel());
+  for (const grpc::StatusCode wanted : {grpc::StatusCode::INTERNAL, grpc::StatusCode::OK}) {
+    grpc::ClientContext context;
+    v1::GenerateVariationsResponse response;
+    EXPECT_EQ(stub->GenerateVariations(&context, Request(), &response).error_code(), wanted);
+  }
+}
+
+}  // namespace
+}  // namespace image_variations
