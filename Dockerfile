@@ -1,32 +1,33 @@
-# The server and the CLI with the bundled model; another model is mounted and named:
-#   docker run -p 127.0.0.1:50051:50051 -e IMAGE_VARIATIONS_PLAINTEXT=anywhere image-variations
-#   docker run -p 50051:50051 -v /keys:/keys:ro -e IMAGE_VARIATIONS_TLS_CERT=/keys/server.pem -e IMAGE_VARIATIONS_TLS_KEY=/keys/server.key \
-#     -v /models/sd-variations:/model:ro -e IMAGE_VARIATIONS_MODEL=/model image-variations
-# Without TLS it serves only when it is told to, because a container's port is no loopback.
-# Every flag is also a variable IMAGE_VARIATIONS_*; `docker run image-variations --help` lists them.
+# Images without shell or package manager: libraries, the server, the CLI and the bundled model; run as uid 10001, read-only.
+#   cpu    docker build --target cpu -t image-variations --build-arg TORCH_INDEX_URL=(PyTorch's index of CPU wheels) .
+#   cuda   docker build --target cuda -t image-variations-cuda .
+#   fetch  docker build --target fetch -t image-variations-fetch ... : downloads a published model and converts it
+# Every flag is also a variable IMAGE_VARIATIONS_*; `docker run image-variations --help` lists them. Without TLS the server
+# serves only when it is told to, because a container's port is no loopback: -e IMAGE_VARIATIONS_PLAINTEXT=anywhere
+# tools/build_image.sh builds them without a registry.
 ARG BASE=debian:bookworm-slim
 
-FROM ${BASE} AS builder
-# The wheel index that LibTorch comes from, as for tools/setup.sh; empty: pip's own.
+FROM ${BASE} AS sources
+# The index that LibTorch's CPU wheel comes from, as for tools/setup.sh; empty: pip's own, whose wheel has CUDA.
 ARG TORCH_INDEX_URL=
+ARG JOBS=2
 WORKDIR /src
 COPY tools/setup.sh tools/setup.sh
 COPY tools/requirements tools/requirements
+
+FROM sources AS build-cpu
 RUN tools/setup.sh release
 COPY . .
-RUN cmake --preset release \
-    && cmake --build --preset release --target image-variations-server image-variations \
-    && deploy/collect_runtime.sh /runtime build/release/bin/image-variations-server build/release/bin/image-variations
+RUN deploy/build_runtime.sh release .venv /runtime
 
-FROM ${BASE}
-# ldconfig runs after the packages, and finds LibTorch's libraries through the file that came with them.
-COPY --from=builder /runtime /
-RUN apt-get update -qq \
-    && xargs apt-get install -y -qq --no-install-recommends </packages \
-    && rm -rf /var/lib/apt/lists/* /packages \
-    && ldconfig
-COPY demo/model /usr/share/image-variations/model
-ENV IMAGE_VARIATIONS_MODEL=/usr/share/image-variations/model \
+FROM sources AS build-cuda
+RUN tools/setup.sh cuda
+COPY . .
+RUN deploy/build_runtime.sh cuda .venv-cuda /runtime
+
+FROM scratch AS runtime
+ENV PATH=/usr/bin \
+    IMAGE_VARIATIONS_MODEL=/usr/share/image-variations/model \
     IMAGE_VARIATIONS_LISTEN=0.0.0.0:50051 \
     IMAGE_VARIATIONS_METRICS_LISTEN=0.0.0.0:9464 \
     IMAGE_VARIATIONS_HEALTH_LISTEN=0.0.0.0:50052 \
@@ -36,3 +37,26 @@ EXPOSE 50051 50052 9464
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s CMD ["image-variations", "health", "--server", "127.0.0.1:50052"]
 ENTRYPOINT ["image-variations-server"]
+LABEL org.opencontainers.image.title="image-variations" \
+      org.opencontainers.image.description="Variations of a picture with Stable Diffusion, as a gRPC service" \
+      org.opencontainers.image.version="0.1.0"
+
+FROM runtime AS cuda
+# What NVIDIA's container runtime mounts of the driver.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=build-cuda /runtime/system /
+COPY --from=build-cuda /runtime/libtorch /
+COPY --from=build-cuda /runtime/programs /
+
+FROM sources AS fetch
+RUN tools/setup.sh fetch && rm -rf /var/lib/apt/lists/*
+COPY tools/fetch_model.sh tools/convert_checkpoint.py tools/ldm_names.py tools/published_configs.py tools/
+ENV HOME=/tmp
+USER 10001:10001
+ENTRYPOINT ["/src/tools/fetch_model.sh"]
+
+# Last, so that it is what is built when no target is named.
+FROM runtime AS cpu
+COPY --from=build-cpu /runtime/system /
+COPY --from=build-cpu /runtime/libtorch /
+COPY --from=build-cpu /runtime/programs /

@@ -1,29 +1,59 @@
 #!/usr/bin/env bash
-# What the programs need beside themselves: deploy/collect_runtime.sh ROOT PROGRAM...
-#   ROOT/usr/bin                    the programs, stripped of debug information
-#   ROOT/usr/lib/image-variations   shared libraries that are no Debian package's (LibTorch's), with a line for ldconfig
-#   ROOT/packages                   the Debian packages that own all others
+# What the programs need to run, as trees that become an image's layers: deploy/collect_runtime.sh ROOT PROGRAM...
+#   ROOT/system    shared libraries of Debian packages, their loader, certificates of authorities; no shell, no package manager
+#   ROOT/libtorch  shared libraries that are no package's: LibTorch's, and CUDA's
+#   ROOT/programs  the programs without debug information, accounts, the loader's cache
 set -euo pipefail
 root=${1:?usage: collect_runtime.sh ROOT PROGRAM...}
 shift
-libraries=$root/usr/lib/image-variations
-install -d "$root/usr/bin" "$libraries" "$root/etc/ld.so.conf.d"
-echo /usr/lib/image-variations >"$root/etc/ld.so.conf.d/image-variations.conf"
+system=$root/system libtorch=$root/libtorch/usr/lib/image-variations programs=$root/programs
+rm -rf "$root"
+mkdir -p "$system"/{usr/lib,usr/lib64,etc/ssl/certs} "$libtorch" "$programs"/{usr/bin,etc/ld.so.conf.d}
+ln -s usr/lib "$system/lib"
+ln -s usr/lib64 "$system/lib64"
+
+is_packaged() {  # since Debian 12 /lib is a link to /usr/lib, but packages own either name
+  dpkg-query -S "$1" >/dev/null 2>&1 || dpkg-query -S "/usr$1" >/dev/null 2>&1 || dpkg-query -S "${1#/usr}" >/dev/null 2>&1
+}
+place() {  # a library under the name that is asked for
+  local to=$libtorch/$(basename "$1")
+  if is_packaged "$1"; then
+    to=$1
+    [[ $to == /usr/* ]] || to=/usr$to
+    to=$system$to
+  fi
+  install -D -m 755 "$(readlink -f "$1")" "$to"
+}
 
 for program in "$@"; do
-  strip -o "$root/usr/bin/$(basename "$program")" "$program"
+  strip -o "$programs/usr/bin/$(basename "$program")" "$program"
   ldd "$program"
 done | awk '$2 == "=>" && $3 == "not" { print "collect_runtime: " $1 " is missing" > "/dev/stderr"; bad = 1 }
             $3 ~ /^\// { print $3 }
-            END { exit bad }' | sort -u | while read -r library; do
-  # Since Debian 12 /lib is a link to /usr/lib, but packages own either name.
-  package=$(dpkg-query -S "$library" 2>/dev/null || dpkg-query -S "/usr$library" 2>/dev/null \
-            || dpkg-query -S "${library#/usr}" 2>/dev/null || true)
-  if [ -n "$package" ]; then
-    cut -d: -f1 <<<"$package" | head -n 1 >>"$root/packages"
-  else
-    install -m 644 "$library" "$libraries/"
-  fi
-done
-sort -u -o "$root/packages" "$root/packages"
-echo "collect_runtime: $(wc -l <"$root/packages") packages, $(du -sh "$libraries" | cut -f1) of other libraries"
+            $1 ~ /^\// { print $1 }
+            END { exit bad }' | sort -u >"$root/libraries"
+# Opened by name while running, so nobody is linked with them: cuDNN's parts, and what compiles kernels.
+while read -r library; do
+  case $library in
+    */libcudnn.so.*) ls "$(dirname "$library")"/libcudnn_*.so.* ;;
+    */libnvrtc.so.*) ls "$(dirname "$library")"/libnvrtc-builtins.so.* ;;
+    */libtorch_cuda.so) ls "$(dirname "$library")"/libcaffe2_nvrtc.so ;;
+  esac
+done <"$root/libraries" >"$root/opened"
+cat "$root/opened" >>"$root/libraries"
+while read -r library; do place "$library"; done <"$root/libraries"
+cp /etc/ssl/certs/ca-certificates.crt "$system/etc/ssl/certs/"
+
+echo 'image-variations:x:10001:10001::/:/nonexistent' >"$programs/etc/passwd"
+echo 'image-variations:x:10001:' >"$programs/etc/group"
+echo 'hosts: files dns' >"$programs/etc/nsswitch.conf"
+install -d -m 1777 "$programs/tmp"
+echo /usr/lib/image-variations >"$programs/etc/ld.so.conf.d/image-variations.conf"
+echo 'include /etc/ld.so.conf.d/*.conf' >"$programs/etc/ld.so.conf"
+merged=$root/merged
+mkdir "$merged"
+for tree in system libtorch programs; do cp -al "$root/$tree/." "$merged/"; done
+ldconfig -r "$merged"
+cp "$merged/etc/ld.so.cache" "$programs/etc/"
+rm -rf "$merged" "$root/opened"
+du -sh "$system" "$root/libtorch" "$programs"

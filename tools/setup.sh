@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a build needs and is missing, and says what: tools/setup.sh dev|release|cuda|tidy|fuzz|oracle|peers|deploy
+# Installs what a build needs and is missing, and says what: tools/setup.sh dev|release|cuda|tidy|fuzz|oracle|peers|fetch|deploy
 #   dev      the torch-free part: Debian packages and the google/rpc protos
 #   release  dev and LibTorch (from the torch wheel; TORCH_INDEX_URL chooses the wheel index, VENV the folder)
 #   cuda     the same from a CUDA wheel, with the compiler that its CMake files want, in a folder of its own (CUDA_VENV); 6 GB
@@ -7,10 +7,11 @@
 #   fuzz     dev, clang and libFuzzer
 #   oracle   release and diffusers, for the scripts in tools/ that make goldens and compare
 #   peers    oracle and what tools/bench/peers.py compares with
+#   fetch    what tools/fetch_model.sh needs, and nothing to build with
 #   deploy   what the tests of deploy/ run: Helm, kubectl, buildah, nginx and others, in a folder of its own (DEPLOY_VENV)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-what=${1:?usage: tools/setup.sh dev|release|cuda|tidy|fuzz|oracle|peers|deploy}
+what=${1:?usage: tools/setup.sh dev|release|cuda|tidy|fuzz|oracle|peers|fetch|deploy}
 venv=${VENV:-.venv}
 [ "$what" = cuda ] && venv=${CUDA_VENV:-.venv-cuda}
 [ "$what" = deploy ] && venv=${DEPLOY_VENV:-.venv-deploy}
@@ -20,6 +21,7 @@ packages=(g++ cmake ninja-build ccache mold pkg-config python3-venv clang-format
   prometheus-cpp-dev libjpeg62-turbo-dev libpng-dev nlohmann-json3-dev libcli11-dev
   libgtest-dev libgmock-dev libbenchmark-dev prometheus
   libsixel-examples golang-1.19-src)
+[ "$what" = fetch ] && packages=(python3-venv)
 [ "$what" = tidy ] && packages+=(clang-14 clang-tidy-14)
 [ "$what" = fuzz ] && packages+=(clang-14 libclang-rt-14-dev)
 [ "$what" = deploy ] && packages+=(buildah debootstrap nginx-light)
@@ -47,12 +49,13 @@ install() {
 [ -x "$venv/bin/pip" ] || { echo "setup: making the virtual environment $venv"; python3 -m venv "$venv"; }
 install build --no-deps
 case $what in
-  release | oracle | peers) install torch ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} ;;
+  release | oracle | peers | fetch) install torch ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} ;;
 esac
 case $what in
   oracle | peers) install oracle ;;
 esac
 [ "$what" = peers ] && install peers
+[ "$what" = fetch ] && install fetch
 if [ "$what" = cuda ]; then
   install cuda
   # The wheels carry versioned libraries alone; linkers look for names without version, and CMake for lib64.
