@@ -103,6 +103,8 @@ std::vector<Flag> Flags(ServerConfig* c) {
       {"replay-age", Time(&c->ledger.max_age), "how long they are kept"},
       {"codec-threads", Number(&c->codec_threads, 1, 256),
        "threads that decode and encode pictures"},
+      {"decode-sandbox", Choice<bool>(&c->decode_sandbox, {{"off", false}, {"on", true}}),
+       "whether each picture is decoded in a process of its own that can do nothing else"},
       {"max-message-bytes", Bytes(&c->listener.max_message_bytes, 1 << 16),
        "largest gRPC message taken; at least max-image-bytes + 64KiB"},
       {"max-metadata-bytes", Bytes(&c->listener.max_metadata_bytes, 1 << 10),

@@ -43,6 +43,7 @@ struct ServerConfig {
   absl::Duration hang_timeout = absl::Minutes(1);
   std::vector<Fault> faults;  // to be injected, by developers
   int codec_threads = 2;
+  bool decode_sandbox = false;
   Severity log_level = Severity::kInfo;
 };
 

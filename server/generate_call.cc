@@ -145,8 +145,14 @@ void GenerateCall::DecodeAndSubmit() {
 
 absl::StatusOr<Job> GenerateCall::MakeJob() {
   const absl::Time begin = context_.clock.Now();
-  absl::StatusOr<Image> image = DecodeImage(image_, context_.validator.image_limits());
+  const DecodeLimits& limits = context_.validator.image_limits();
+  absl::StatusOr<Image> image = context_.sandbox == nullptr
+                                    ? DecodeImage(image_, limits)
+                                    : context_.sandbox->Decode(image_, limits);
   if (absl::IsResourceExhausted(image.status())) return DescribeStop(image.status(), 0, 0);
+  if (absl::IsInternal(image.status())) {
+    return MakeError(image.status().code(), reason::kInternal, image.status().message());
+  }
   if (!image.ok()) return MakeImageError(image.status(), request_.field_path);
   decode_time_ = context_.clock.Now() - begin;
   context_.metrics.OnImageDecoded(decode_time_);

@@ -17,6 +17,7 @@
 #include "pipeline/engine/job.h"
 #include "server/admission.h"
 #include "server/caller_limits.h"
+#include "server/decode_sandbox.h"
 #include "server/generate_reply.h"
 #include "server/metrics.h"
 #include "server/request_validator.h"
@@ -33,6 +34,7 @@ struct CallContext {
   Engine& engine;
   const RequestValidator& validator;
   CallerLimits& caller_limits;
+  const DecodeSandbox* sandbox = nullptr;  // nullptr: pictures are decoded in this process
 };
 
 // Where a call comes from.

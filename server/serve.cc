@@ -16,6 +16,7 @@
 #include "server/authenticator.h"
 #include "server/caller_limits.h"
 #include "server/connection_acceptor.h"
+#include "server/decode_sandbox.h"
 #include "server/lifecycle.h"
 #include "server/listener.h"
 #include "server/metrics.h"
@@ -121,6 +122,12 @@ int Serve(const ServerConfig& config,
   Metrics metrics;
   AdmissionGate gate(config.admission);
   Lifecycle lifecycle(gate, metrics);
+  std::unique_ptr<DecodeSandbox> sandbox;
+  if (config.decode_sandbox) {
+    auto started = DecodeSandbox::Start();  // before there are threads
+    if (!started.ok()) return Fail(kCannotServe, started.status());
+    sandbox = *std::move(started);
+  }
   const StopSignals signals([&lifecycle] {
     if (lifecycle.state() == ServerState::kStarting) std::_Exit(kClean);
     lifecycle.RequestStop();
@@ -142,6 +149,7 @@ int Serve(const ServerConfig& config,
   CallerLimits caller_limits(config.caller_limits);
   VariationsService service(config.limits, config.engine, clock, lifecycle, **authenticator,
                             caller_limits, gate, ledger, codecs, metrics);
+  if (sandbox != nullptr) service.DecodeIn(*sandbox);
   const auto listener = Listener::Start(*std::move(endpoint), config.listener, {&service},
                                         [&metrics] { metrics.OnConnectionRefused(); });
   if (!listener.ok()) return Fail(kCannotServe, listener.status());

@@ -75,6 +75,7 @@ void VariationsService::Serve(Engine& engine) {
       .engine = engine,
       .validator = *validator_,
       .caller_limits = caller_limits_,
+      .sandbox = sandbox_,
   });
   serving_ = calls_.get();
 }

@@ -25,6 +25,8 @@ class VariationsService final : public imagevariations::v1::VariationService::Ca
   VariationsService(RequestLimits, EngineOptions, const Clock&, const Lifecycle&, Authenticator&,
                     CallerLimits&, AdmissionGate&, RequestLedger&, WorkerPool& codecs, Metrics&);
 
+  // Where pictures are decoded, if not in this process. Before Serve.
+  void DecodeIn(const DecodeSandbox& sandbox) { sandbox_ = &sandbox; }
   // From now on requests reach the engine; until then they are refused as the gate says. Once.
   void Serve(Engine&);
 
@@ -62,6 +64,7 @@ class VariationsService final : public imagevariations::v1::VariationService::Ca
   RequestLedger& ledger_;
   WorkerPool& codecs_;
   Metrics& metrics_;
+  const DecodeSandbox* sandbox_ = nullptr;
   std::unique_ptr<const RequestValidator> validator_;  // these two exist once the model is loaded,
   std::unique_ptr<const CallContext> calls_;           // and are found through serving_
   std::atomic<const CallContext*> serving_ = nullptr;

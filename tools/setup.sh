@@ -20,7 +20,7 @@ packages=(g++ cmake ninja-build ccache mold pkg-config python3-venv clang-format
   libgrpc++-dev libgrpc-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev libabsl-dev libssl-dev
   prometheus-cpp-dev libjpeg62-turbo-dev libpng-dev nlohmann-json3-dev libcli11-dev
   libgtest-dev libgmock-dev libbenchmark-dev prometheus
-  libsixel-examples golang-1.19-src)
+  libsixel-examples golang-1.19-src libseccomp-dev)
 [ "$what" = fetch ] && packages=(python3-venv)
 [ "$what" = tidy ] && packages+=(clang-14 clang-tidy-14)
 [ "$what" = fuzz ] && packages+=(clang-14 libclang-rt-14-dev)
