@@ -43,6 +43,7 @@ class Observability(unittest.TestCase):
         cls.server = subprocess.Popen(
             [BIN / "fake_server", "1ms", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        cls.addClassCleanup(cls.stop)
         address = cls.server.stdout.readline().split()[-1]
         metrics = cls.server.stdout.readline().split()[-1]
         with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +56,7 @@ class Observability(unittest.TestCase):
             cls.labels.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
 
     @classmethod
-    def tearDownClass(cls):
+    def stop(cls):
         cls.server.terminate()
         cls.server.wait()
         cls.server.stdout.close()
