@@ -143,7 +143,7 @@ def run(pipeline, picture, p):
     stages["safety.flagged"] = torch.tensor(result.nsfw_content_detected).long()
 
     pictures = [Image.fromarray(sample) for sample in stages["picture"].to(torch.uint8).numpy()]
-    embeds = [pipeline.image_encoder(preprocess(pipeline, which, "model-card").to(dtype)).image_embeds
+    embeds = [pipeline.image_encoder(preprocess(pipeline, which, "clip-processor").to(dtype)).image_embeds
               for which in (picture, *pictures)]
     stages["similarity"] = torch.nn.functional.cosine_similarity(embeds[0], torch.cat(embeds[1:]))
     for sample, flagged in zip(zip(result.images, pixels), result.nsfw_content_detected):

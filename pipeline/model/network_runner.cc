@@ -4,7 +4,6 @@
 
 #include "ATen/CPUGeneratorImpl.h"
 #include "ATen/TensorOperators.h"
-#include "ATen/ops/allclose.h"
 #include "ATen/ops/cat.h"
 #include "ATen/ops/isfinite.h"
 #include "ATen/ops/randn.h"
@@ -64,13 +63,13 @@ absl::Status NetworkRunner::EmbedImage(JobId job, const Image& source,
   return GuardTorch("embedding the image", [&]() -> absl::Status {
     const PreprocessorConfig& config = networks_.preprocessor;
     EmbeddedJob embedded;
-    embedded.card_embeds =
-        Embed(PreprocessAsModelCard(source, networks_.image_encoder.image_size, config));
-    embedded.image_embeds = preprocessing == Preprocessing::kModelCard
-                                ? embedded.card_embeds
-                                : Embed(PreprocessAsClip(source, config));
+    const int size = networks_.image_encoder.image_size;
+    embedded.clip_embeds = Embed(PreprocessAsClip(source, config));
+    embedded.image_embeds = preprocessing == Preprocessing::kClipProcessor
+                                ? embedded.clip_embeds
+                                : Embed(PreprocessAsModelCard(source, size, config));
     embedded.context = networks_.unet.Context(embedded.image_embeds);
-    if (!IsFinite(embedded.card_embeds) || !IsFinite(embedded.context)) {
+    if (!IsFinite(embedded.clip_embeds) || !IsFinite(embedded.context)) {
       return absl::InternalError("the image's embedding is not finite");
     }
     jobs_.insert_or_assign(job, std::move(embedded));
@@ -138,7 +137,7 @@ absl::StatusOr<std::vector<ImageScores>> NetworkRunner::ScoreImages(
     for (const ScoreRow& row : rows) {
       const auto job = jobs_.find(row.job);
       if (job == jobs_.end()) return absl::InternalError("scoring for a job without embedding");
-      scores.push_back(Score(*row.image, job->second.card_embeds));
+      scores.push_back(Score(*row.image, job->second.clip_embeds));
     }
     return scores;
   });
@@ -163,27 +162,20 @@ at::Tensor NetworkRunner::Embed(const at::Tensor& pixels) {
   return networks_.image_encoder.Forward(pixels);
 }
 
-// The similarity is by the card's preprocessing, the verdict by CLIP's own. A picture of the
-// tower's own size is the same in both up to rounding; one tower then looks at it once, with the
-// verdict's pixels.
-ImageScores NetworkRunner::Score(const Image& image, const at::Tensor& card_embeds) {
-  const PreprocessorConfig& config = networks_.preprocessor;
+// The verdict and the similarity look at the same pixels, so that one tower looks at them once.
+ImageScores NetworkRunner::Score(const Image& image, const at::Tensor& source_embeds) {
+  const at::Tensor pixels = PreprocessAsClip(image, networks_.preprocessor);
   const ClipVision& encoder = networks_.image_encoder;
-  const at::Tensor card_pixels = PreprocessAsModelCard(image, encoder.image_size, config);
   ImageScores scores;
   at::Tensor embeds;
   if (const auto& checker = networks_.safety_checker) {
-    const at::Tensor clip_pixels = PreprocessAsClip(image, config);
-    const at::Tensor pooled = checker->vision_model.Pool(clip_pixels);
+    const at::Tensor pooled = checker->vision_model.Pool(pixels);
     ++tower_runs_;
     scores.safety = checker->Score(checker->vision_model.Project(pooled));
-    constexpr double kRounding = 1e-5;
-    if (networks_.is_one_tower && at::allclose(card_pixels, clip_pixels, 0, kRounding)) {
-      embeds = encoder.Project(pooled);
-    }
+    if (networks_.is_one_tower) embeds = encoder.Project(pooled);
   }
-  if (!embeds.defined()) embeds = Embed(card_pixels);
-  scores.similarity = Similarity(card_embeds, embeds);
+  if (!embeds.defined()) embeds = Embed(pixels);
+  scores.similarity = Similarity(source_embeds, embeds);
   return scores;
 }
 
@@ -232,8 +224,8 @@ at::Tensor NetworkRunner::TimeBiases(float timestep) {
 
 at::Tensor NetworkRunner::DrawNoise(at::Generator& generator, at::IntArrayRef shape) const {
   // On the CPU in float32 whatever the device: the same picture everywhere, and diffusers'.
-  return ToDevice(at::randn(shape, generator, at::TensorOptions(at::kFloat)),
-                  networks_.placement.device);
+  const at::Tensor noise = at::randn(shape, generator, at::TensorOptions(at::kFloat));
+  return ToDevice(noise.to(at::kDouble), networks_.placement.device);
 }
 
 std::vector<at::Tensor> NetworkRunner::PredictNoise(absl::Span<const StepRow> rows,
@@ -254,6 +246,7 @@ std::vector<at::Tensor> NetworkRunner::PredictNoise(absl::Span<const StepRow> ro
     } else {
       predictions.push_back(noise.narrow(0, unet_row++, 1));
     }
+    predictions.back() = predictions.back().to(at::kDouble);
   }
   return predictions;
 }

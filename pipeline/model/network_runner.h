@@ -35,7 +35,7 @@ class NetworkRunner final : public ModelRunner {
   void Forget(JobId) override;
 
   // What tests and the start-up self-test look at, in inference mode.
-  // Each sample's noise prediction, guided; float32.
+  // Each sample's noise prediction, guided; float64, of float32 values.
   std::vector<at::Tensor> PredictNoise(absl::Span<const StepRow>, int padded_rows);
   const at::Tensor& latents(SlotId slot) const { return slots_.at(slot).latents; }
   const at::Tensor& image_embeds(JobId job) const { return jobs_.at(job).image_embeds; }
@@ -46,7 +46,8 @@ class NetworkRunner final : public ModelRunner {
   void SetReproducible(bool reproducible) { info_.reproducible = reproducible; }
 
  private:
-  // One sample between its steps; float32 on the device, (1, channels, h, w).
+  // One sample between its steps; (1, channels, h, w) on the device. float64: a schedule that begins
+  // at sigma 8000 loses three digits of float32 in a single step.
   struct Slot {
     at::Tensor latents;
     at::Tensor anchor;
@@ -55,13 +56,13 @@ class NetworkRunner final : public ModelRunner {
   };
   struct EmbeddedJob {
     at::Tensor image_embeds;  // as the job's preprocessing has it
-    at::Tensor card_embeds;   // what results are compared with: the card's preprocessing
+    at::Tensor clip_embeds;   // what results are compared with: CLIP's own preprocessing
     at::Tensor context;       // (1, Unet::context_width)
   };
 
   absl::Status CheckRows(absl::Span<const StepRow>) const;
   at::Tensor Embed(const at::Tensor& pixels);
-  ImageScores Score(const Image&, const at::Tensor& card_embeds);
+  ImageScores Score(const Image&, const at::Tensor& source_embeds);
   // The arguments of Unet::Forward.
   struct UnetBatch {
     at::Tensor latents, time_biases, context, sample_of_row;
