@@ -65,6 +65,10 @@ absl::StatusOr<HubSnapshot> FindInRepository(const fs::path& repository,
   }
   const fs::path folder = repository / "snapshots" / commit;
   if (IsFolder(folder)) return HubSnapshot{folder.string(), reference, commit};
+  std::error_code error;
+  if (!fs::exists(folder, error) && error == std::errc::too_many_symbolic_link_levels) {
+    return absl::InvalidArgumentError(absl::StrCat(folder.string(), ": a loop of symbolic links"));
+  }
   return NotInCache(reference, absl::StrCat(folder.string(), ": no such folder"));
 }
 

@@ -46,8 +46,8 @@ class NetworkRunner final : public ModelRunner {
   void SetReproducible(bool reproducible) { info_.reproducible = reproducible; }
 
  private:
-  // One sample between its steps; (1, channels, h, w) on the device. float64: a schedule that begins
-  // at sigma 8000 loses three digits of float32 in a single step.
+  // One sample between its steps; (1, channels, h, w) on the device. float64: float32 would lose
+  // three digits in one step of a schedule that begins at sigma 8000.
   struct Slot {
     at::Tensor latents;
     at::Tensor anchor;
