@@ -41,7 +41,9 @@ struct TlsOptions {
 };
 
 struct ConnectOptions {
-  std::string address = {};            // "HOST:PORT" or "unix:PATH"
+  // "HOST:PORT" or "unix:PATH"; replicas that calls take in turn: "10.0.0.1:50051,10.0.0.2:50051",
+  // or "dns:///NAME:PORT" for all addresses of a name.
+  std::string address = {};
   std::optional<TlsOptions> tls = {};  // absent: plaintext
   std::string token = {};              // of the caller; empty: none
   RetryPolicy retry = {};

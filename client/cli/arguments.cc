@@ -59,8 +59,10 @@ struct Words {
 
 void AddServerOption(CLI::App& command, Words& words) {
   command
-      .add_option("--server", words.servers[command.get_name()],
-                  "Where it listens, or IMAGE_VARIATIONS_SERVER (default: localhost:50051)")
+      .add_option(
+          "--server", words.servers[command.get_name()],
+          "Where it listens, or IMAGE_VARIATIONS_SERVER (default: localhost:50051); replicas: "
+          "ADDRESS:PORT,... or dns:///NAME:PORT")
       ->envname("IMAGE_VARIATIONS_SERVER")
       ->option_text("HOST:PORT");
   AddConnectionOptions(command, words.connections[command.get_name()]);

@@ -250,6 +250,20 @@ TEST_F(ClientTest, AnEmptyAddressIsRefused) {
   EXPECT_EQ(Client::Connect({.address = ""}).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(Client, AListOfReplicasNeedsNumbers) {
+  EXPECT_TRUE(Client::Connect({.address = "10.0.0.1:50051,10.0.0.2:50051"}).ok());
+  for (const char* address : {"one:50051,two:50051", "10.0.0.1:50051,"}) {
+    const absl::Status status = Client::Connect({.address = address}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("a list of replicas needs numbers"));
+  }
+}
+
+TEST(Client, ATokenGoesToReplicasInPlaintextOnlyIfAllAreOnThisMachine) {
+  EXPECT_TRUE(Client::Connect({.address = "127.0.0.1:1,127.0.0.1:2", .token = "t"}).ok());
+  EXPECT_FALSE(Client::Connect({.address = "127.0.0.1:1,10.0.0.2:2", .token = "t"}).ok());
+}
+
 TEST_F(ClientTest, GetModelTellsWhatIsLoadedAndAccepted) {
   FakeVariationServer server;
   auto model = Connect(server).GetModel();
