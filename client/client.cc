@@ -111,10 +111,15 @@ absl::StatusOr<VariationResult> RunAttempt(pb::VariationService::Stub& stub,
 }
 
 // What both ways to call send; draws a missing request id.
-pb::StreamVariationsRequest MakeStreamRequest(VariationRequest&& request, bool progress) {
+pb::StreamVariationsRequest MakeStreamRequest(VariationRequest&& request, bool progress,
+                                              bool previews) {
   if (request.request_id.empty()) request.request_id = NewRequestId();
   pb::StreamVariationsRequest proto;
   proto.set_progress(progress);
+  if (previews) {
+    proto.mutable_preview()->set_interval_steps(request.preview_interval_steps);
+    proto.mutable_preview()->set_max_size(request.preview_max_size);
+  }
   *proto.mutable_generation() = ToProto(std::move(request));
   return proto;
 }
@@ -164,7 +169,8 @@ absl::StatusOr<VariationResult> Client::Vary(VariationRequest request,
   const ConnectOptions& options = connection_->options;
   const absl::Time deadline = request.deadline;
   const pb::StreamVariationsRequest proto =
-      MakeStreamRequest(std::move(request), static_cast<bool>(events.on_progress));
+      MakeStreamRequest(std::move(request), static_cast<bool>(events.on_progress),
+                        static_cast<bool>(events.on_preview));
 
   absl::BitGen random;
   for (int attempt = 1;; ++attempt) {
@@ -184,7 +190,8 @@ absl::StatusOr<VariationResult> Client::Vary(VariationRequest request,
 StartedCall Client::StartVary(VariationRequest request, VaryCallbacks callbacks) const {
   const absl::Time deadline = request.deadline;
   pb::StreamVariationsRequest proto =
-      MakeStreamRequest(std::move(request), static_cast<bool>(callbacks.on_progress));
+      MakeStreamRequest(std::move(request), static_cast<bool>(callbacks.on_progress),
+                        static_cast<bool>(callbacks.on_preview));
   return StartedCall(RunningCall::Start(connection_->NextStub(), std::move(proto), deadline,
                                         std::move(callbacks)));
 }

@@ -61,6 +61,7 @@ struct ConnectOptions {
 struct VaryEvents {
   std::function<void(const Admitted&)> on_admitted = {};
   std::function<void(const Progress&)> on_progress = {};    // empty: the server is not asked for it
+  std::function<void(const Preview&)> on_preview = {};      // empty: the server is asked for none
   std::function<void(const Variation&)> on_variation = {};  // each sample as it ends
   std::function<void(const Retry&)> on_retry = {};
   // Set from any thread or from a signal handler, the call and the server's work end within 0.1 s
@@ -73,6 +74,7 @@ struct VaryEvents {
 struct VaryCallbacks {
   std::function<void(const Admitted&)> on_admitted = {};
   std::function<void(const Progress&)> on_progress = {};    // empty: the server is not asked for it
+  std::function<void(const Preview&)> on_preview = {};      // empty: the server is asked for none
   std::function<void(const Variation&)> on_variation = {};  // each sample as it ends
   // Exactly once and last, whatever happens; what Vary returns.
   std::function<void(absl::StatusOr<VariationResult>)> on_end = {};

@@ -152,6 +152,13 @@ Admitted FromProto(const pb::Admitted& admitted) {
           .samples_ahead = admitted.samples_ahead()};
 }
 
+Preview FromProto(pb::Preview&& preview) {
+  return {.index = preview.index(),
+          .step = preview.step(),
+          .mime_type = std::move(*preview.mutable_mime_type()),
+          .image = std::move(*preview.mutable_image())};
+}
+
 Progress FromProto(const pb::Progress& progress) {
   return {.steps_done = progress.steps_done(),
           .steps_total = progress.steps_total(),

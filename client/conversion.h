@@ -17,6 +17,7 @@ pb::GenerateVariationsRequest ToProto(VariationRequest&& request);
 
 Admitted FromProto(const pb::Admitted&);
 Progress FromProto(const pb::Progress&);
+Preview FromProto(pb::Preview&&);
 Variation FromProto(pb::Variation&&);
 EffectiveParameters FromProto(const pb::EffectiveParameters&);
 RequestMetrics FromProto(const pb::RequestMetrics&);

@@ -32,6 +32,7 @@ struct VariationRequest {
   // UUID; empty: a new one, so that a repeated attempt is not work done twice.
   std::string request_id = {};
   Priority priority = Priority::kUnspecified;
+  int preview_interval_steps = 0, preview_max_size = 0;  // of previews, if somebody hears of them
   absl::Time deadline = absl::InfiniteFuture();  // of the whole call, attempts and waits included
 };
 
@@ -80,6 +81,13 @@ struct Admitted {
 struct Progress {
   int steps_done = 0, steps_total = 0;  // over all samples of the request
   absl::Duration predicted_remaining = {};
+};
+
+// A rough picture of what a sample becomes.
+struct Preview {
+  int index = 0;
+  int step = 0;  // steps that the sample has taken
+  std::string mime_type = {}, image = {};
 };
 
 struct VariationResult {

@@ -24,6 +24,7 @@ RunningCall::RunningCall(pb::StreamVariationsRequest request, VaryCallbacks call
     : request_(std::move(request)),
       events_{.on_admitted = std::move(callbacks.on_admitted),
               .on_progress = std::move(callbacks.on_progress),
+              .on_preview = std::move(callbacks.on_preview),
               .on_variation = std::move(callbacks.on_variation)},
       on_end_(std::move(callbacks.on_end)) {}
 

@@ -19,6 +19,9 @@ void StreamedReply::Take(pb::StreamVariationsResponse&& event, const VaryEvents&
     case pb::StreamVariationsResponse::kProgress:
       if (events.on_progress) events.on_progress(FromProto(event.progress()));
       break;
+    case pb::StreamVariationsResponse::kPreview:
+      if (events.on_preview) events.on_preview(FromProto(std::move(*event.mutable_preview())));
+      break;
     case pb::StreamVariationsResponse::kVariation:
       result_.variations.push_back(FromProto(std::move(*event.mutable_variation())));
       if (events.on_variation) events.on_variation(result_.variations.back());

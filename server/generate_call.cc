@@ -16,6 +16,7 @@ namespace {
 namespace v1 = imagevariations::v1;
 
 constexpr absl::Duration kLineFullRetryDelay = absl::Seconds(1);
+constexpr int kPreviewQuality = 80;
 
 // Whether a sample's status is about the whole request.
 bool StopsTheCall(const absl::Status& status) {
@@ -169,6 +170,8 @@ absl::StatusOr<Job> GenerateCall::MakeJob() {
       .latent_height = request_.height / factor,
       .priority = request_.priority,
       .deadline = deadline_,
+      .preview_interval_steps = request_.preview_interval_steps,
+      .preview_max_side = request_.preview_max_side,
       .caller = origin_.caller,
       .listener = shared_from_this(),
   };
@@ -182,6 +185,31 @@ void GenerateCall::OnProgress(const JobProgress& news) {
   progress.set_steps_total(news.steps_total);
   *progress.mutable_predicted_remaining() = ToProto(news.predicted_remaining);
   reply_.OnProgress(std::move(progress));
+}
+
+// Dropped while as many wait as there are samples: then the codec threads are behind.
+void GenerateCall::OnPreview(int index, int step, CheckedImage picture) {
+  if (picture.blocked() || is_cancelled() || waiting_previews_ >= request_.sample_count) return;
+  ++waiting_previews_;
+  ++open_parts_;
+  context_.codecs.Run([self = shared_from_this(), index, step, picture = std::move(picture)] {
+    self->EncodePreview(index, step, picture);
+    --self->waiting_previews_;
+    self->EndPart();
+  });
+}
+
+// Codec thread. Without metadata: it is no result.
+void GenerateCall::EncodePreview(int index, int step, const CheckedImage& picture) {
+  absl::StatusOr<std::string> bytes = EncodeChecked(
+      picture, {.format = ImageFormat::kJpeg, .jpeg_quality = kPreviewQuality, .parameters = {}});
+  if (!bytes.ok()) return;
+  v1::Preview preview;
+  preview.set_index(index);
+  preview.set_step(step);
+  preview.set_mime_type(std::string(MimeType(ImageFormat::kJpeg)));
+  preview.set_image(*std::move(bytes));
+  reply_.OnPreview(std::move(preview));
 }
 
 void GenerateCall::OnSample(int index, absl::StatusOr<SampleResult> result) {

@@ -61,6 +61,7 @@ class GenerateCall final : public JobListener, public std::enable_shared_from_th
 
   // Engine thread.
   void OnProgress(const JobProgress&) override;
+  void OnPreview(int index, int step, CheckedImage) override;
   void OnSample(int index, absl::StatusOr<SampleResult>) override;
   void OnDone(const JobMetrics&) override;
 
@@ -69,6 +70,7 @@ class GenerateCall final : public JobListener, public std::enable_shared_from_th
   void DecodeAndSubmit();
   absl::StatusOr<Job> MakeJob();
   void Encode(int index, const SampleResult&);
+  void EncodePreview(int index, int step, const CheckedImage&);
   void AnswerFailed(int index, const absl::Status& why);
   void EndPart();
   void Finish(const absl::Status&);
@@ -88,9 +90,10 @@ class GenerateCall final : public JobListener, public std::enable_shared_from_th
   CallerTicket caller_ticket_;  // these two from admission on
   AdmissionTicket ticket_;
   absl::Duration decode_time_;
-  JobMetrics job_metrics_;           // written before the last EndPart
-  std::atomic<int> steps_done_ = 0;  // over all samples
-  std::atomic<int> open_parts_ = 0;  // samples to answer, and OnDone
+  JobMetrics job_metrics_;                 // written before the last EndPart
+  std::atomic<int> steps_done_ = 0;        // over all samples
+  std::atomic<int> open_parts_ = 0;        // samples to answer, previews to encode, and OnDone
+  std::atomic<int> waiting_previews_ = 0;  // of them
 
   mutable absl::Mutex mutex_;
   bool is_cancelled_ ABSL_GUARDED_BY(mutex_) = false;

@@ -46,10 +46,22 @@ void StreamReactor::OnProgress(v1::Progress progress) {
   Advance();
 }
 
+// One that is drawn later, by another thread, may come earlier.
+void StreamReactor::OnPreview(v1::Preview preview) {
+  if (!wants_previews_) return;
+  {
+    absl::MutexLock lock(&mutex_);
+    v1::Preview& latest = previews_[preview.index()];
+    if (preview.step() > latest.step()) latest = std::move(preview);
+  }
+  Advance();
+}
+
 void StreamReactor::OnEnd(absl::StatusOr<v1::Completed> completed) {
   {
     absl::MutexLock lock(&mutex_);
     progress_.reset();
+    previews_.clear();
     end_ = completed.status();
     if (completed.ok()) *waiting_.emplace_back().mutable_completed() = *std::move(completed);
   }
@@ -83,12 +95,15 @@ void StreamReactor::Advance() {
     if (is_broken_) {
       waiting_.clear();
       progress_.reset();
+      previews_.clear();
     }
     if (!waiting_.empty()) {
       written_ = std::move(waiting_.front());
       waiting_.pop_front();
     } else if (progress_) {
       *written_.mutable_progress() = *std::exchange(progress_, std::nullopt);
+    } else if (!previews_.empty()) {
+      *written_.mutable_preview() = std::move(previews_.extract(previews_.begin()).mapped());
     } else if (end_) {
       end.swap(end_);
     } else {

@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -28,6 +29,7 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public GenerateReply
 
   void OnAdmitted(imagevariations::v1::Admitted, int sample_count) override;
   void OnProgress(imagevariations::v1::Progress) override {}
+  void OnPreview(imagevariations::v1::Preview) override {}
   void OnVariation(imagevariations::v1::Variation) override;
   void OnEnd(absl::StatusOr<imagevariations::v1::Completed>) override;
 
@@ -42,14 +44,17 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public GenerateReply
   std::function<void()> cancel_;
 };
 
-// Writes a request's news as events, one at a time. Of progress only the latest waits for a slow
-// reader; what else can wait is bounded by the request's samples. Deletes itself when gRPC is done.
+// Writes a request's news as events, one at a time. Of progress, and of each sample's previews,
+// only the latest waits for a slow reader; what else can wait is bounded by the request's samples.
+// Deletes itself when gRPC is done.
 class StreamReactor final
     : public grpc::ServerWriteReactor<imagevariations::v1::StreamVariationsResponse>,
       public GenerateReply {
  public:
-  StreamReactor(RpcRecord record, bool wants_progress)
-      : record_(std::move(record)), wants_progress_(wants_progress) {}
+  StreamReactor(RpcRecord record, bool wants_progress, bool wants_previews)
+      : record_(std::move(record)),
+        wants_progress_(wants_progress),
+        wants_previews_(wants_previews) {}
 
   // As UnaryReactor's.
   void WhenCancelled(std::function<void()> cancel) { cancel_ = std::move(cancel); }
@@ -57,6 +62,7 @@ class StreamReactor final
 
   void OnAdmitted(imagevariations::v1::Admitted, int sample_count) override;
   void OnProgress(imagevariations::v1::Progress) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnPreview(imagevariations::v1::Preview) override ABSL_LOCKS_EXCLUDED(mutex_);
   void OnVariation(imagevariations::v1::Variation) override;
   void OnEnd(absl::StatusOr<imagevariations::v1::Completed>) override ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -72,11 +78,12 @@ class StreamReactor final
   void Advance() ABSL_LOCKS_EXCLUDED(mutex_);
 
   RpcRecord record_;
-  const bool wants_progress_;
+  const bool wants_progress_, wants_previews_;
   std::function<void()> cancel_;
   absl::Mutex mutex_;
   std::deque<imagevariations::v1::StreamVariationsResponse> waiting_ ABSL_GUARDED_BY(mutex_);
   std::optional<imagevariations::v1::Progress> progress_ ABSL_GUARDED_BY(mutex_);
+  std::map<int, imagevariations::v1::Preview> previews_ ABSL_GUARDED_BY(mutex_);  // by sample
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);  // known and not yet told
   bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;          // or ended
   bool is_broken_ ABSL_GUARDED_BY(mutex_) = false;

@@ -13,6 +13,8 @@ class GenerateReply {
   virtual ~GenerateReply() = default;
   virtual void OnAdmitted(imagevariations::v1::Admitted, int sample_count) = 0;
   virtual void OnProgress(imagevariations::v1::Progress) = 0;
+  // Previews may be lost on the way.
+  virtual void OnPreview(imagevariations::v1::Preview) = 0;
   virtual void OnVariation(imagevariations::v1::Variation) = 0;
   virtual void OnEnd(absl::StatusOr<imagevariations::v1::Completed>) = 0;
 };

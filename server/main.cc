@@ -22,6 +22,7 @@ absl::StatusOr<ModelRunnerFactory> OpenModel(const ServerConfig& config) {
       .threads = config.threads,
       .max_slots = config.engine.batcher.max_slots,
       .max_rows = config.engine.batcher.max_rows,
+      .previews = config.engine.safety == SafetyMode::kOff,
   };
   return [dir = std::move(dir), options = std::move(options)]() {
     return MakeTorchModelRunner(dir, options);

@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "google/protobuf/descriptor.h"
+#include "pipeline/base/status_macros.h"
 #include "server/rpc_status.h"
 
 namespace image_variations {
@@ -47,6 +48,7 @@ constexpr char kPngType[] = "image/png";
 constexpr char kImageLimit[] = "a whole JPEG or PNG picture within GetModel's limits";
 constexpr char kJpegType[] = "image/jpeg";
 constexpr int kDefaultJpegQuality = 95;
+constexpr int kDefaultPreviewInterval = 5;
 constexpr int64_t kMaxSeed =  // seed + index stays an int64
     std::numeric_limits<int64_t>::max() - std::numeric_limits<int32_t>::max();
 constexpr int64_t kMaxMetadataBytes = 4096;  // "parameters" text, XMP and container overhead
@@ -273,12 +275,27 @@ absl::StatusOr<ValidRequest> RequestValidator::Validate(
 
 absl::StatusOr<ValidRequest> RequestValidator::Validate(
     const v1::StreamVariationsRequest& request) const {
-  if (request.has_preview()) {
-    Violations violations("");
-    violations.Add("preview", "present", "absent", "is not offered by this server: leave it out");
-    return violations.ToStatus();
+  if (!request.has_preview()) return Validate(request.generation(), "generation.");
+  const v1::PreviewOptions& preview = request.preview();
+  Violations violations("preview.");
+  if (!model_.has_previews) {
+    return MakeFieldError(reason::kInvalidField,
+                          {{"preview", "present", "absent",
+                            "is offered only where GetModel's safety is off: a preview would show "
+                            "what the safety checker has not seen"}});
   }
-  return Validate(request.generation(), "generation.");
+  if (preview.interval_steps() < 0) {
+    violations.Add("interval_steps", absl::StrCat(preview.interval_steps()), "0", "is negative");
+  }
+  if (preview.max_size() < 0) {
+    violations.Add("max_size", absl::StrCat(preview.max_size()), "0", "is negative");
+  }
+  if (!violations.empty()) return violations.ToStatus();
+  ASSIGN_OR_RETURN(ValidRequest valid, Validate(request.generation(), "generation."));
+  valid.preview_interval_steps =
+      preview.interval_steps() > 0 ? preview.interval_steps() : kDefaultPreviewInterval;
+  valid.preview_max_side = preview.max_size();
+  return valid;
 }
 
 absl::Status RequestValidator::CheckReplySize(const ValidRequest& request) const {

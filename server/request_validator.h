@@ -49,6 +49,8 @@ struct ValidRequest {
   int jpeg_quality = 95;
   bool omit_metadata = false;
   bool validate_only = false;
+  int preview_interval_steps = 0;  // 0: no previews
+  int preview_max_side = 0;        // pixels; 0: as the model draws them
 };
 
 // The most bytes that an encoded picture can have, metadata included. Exact for PNG (stored rows);
@@ -69,7 +71,7 @@ class RequestValidator {
   absl::StatusOr<ValidRequest> Validate(
       const imagevariations::v1::GenerateVariationsRequest& request,
       absl::string_view path = "") const;
-  // Also refuses previews, which this server does not offer.
+  // Also checks what previews are asked for; they need ModelInfo::has_previews.
   absl::StatusOr<ValidRequest> Validate(
       const imagevariations::v1::StreamVariationsRequest& request) const;
   // A reply that holds all samples must fit into a client's receive limit, even at its worst.

@@ -96,6 +96,11 @@ void SharedReply::OnProgress(v1::Progress progress) {
   for (const Listener& listener : listeners_) listener.reply->OnProgress(progress);
 }
 
+void SharedReply::OnPreview(v1::Preview preview) {
+  absl::MutexLock lock(&mutex_);
+  for (const Listener& listener : listeners_) listener.reply->OnPreview(preview);
+}
+
 void SharedReply::OnVariation(v1::Variation variation) {
   absl::MutexLock lock(&mutex_);
   for (const Listener& listener : listeners_) listener.reply->OnVariation(variation);

@@ -66,7 +66,9 @@ VariationsService::VariationsService(RequestLimits limits, EngineOptions engine_
 
 void VariationsService::Serve(Engine& engine) {
   metrics_.SetModel(engine.model(), engine.status().cost, IV_VERSION);
-  validator_ = std::make_unique<const RequestValidator>(limits_, engine.model());
+  ModelInfo model = engine.model();
+  model.has_previews = model.has_previews && engine_options_.safety == SafetyMode::kOff;
+  validator_ = std::make_unique<const RequestValidator>(limits_, model);
   calls_ = std::make_unique<const CallContext>(CallContext{
       .clock = clock_,
       .gate = gate_,
@@ -161,7 +163,7 @@ grpc::ServerWriteReactor<v1::StreamVariationsResponse>* VariationsService::Strea
     grpc::CallbackServerContext* context, const v1::StreamVariationsRequest* request) {
   auto* reactor =
       new StreamReactor(RpcRecord(metrics_, clock_, *context, "StreamVariations", kServerStream),
-                        request->progress());
+                        request->progress(), request->has_preview());
   const absl::StatusOr<Caller> caller = Identify(*context, reactor->trace_id(), Right::kGenerate);
   if (!caller.ok()) {
     reactor->OnEnd(caller.status());

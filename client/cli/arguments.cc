@@ -119,6 +119,13 @@ void AddOutputOptions(CLI::App& vary, Arguments& arguments, Words& words) {
   vary.add_option("--sheet", values.sheet, "The contact sheet (default: DIR/contact-sheet.png)")
       ->option_text("FILE");
   vary.add_flag("--no-sheet", values.no_sheet, "No contact sheet");
+  vary.add_option("--previews", values.previews,
+                  "Folder for previews while it runs; only of servers without safety checker")
+      ->option_text("DIR");
+  vary.add_option("--preview-every", values.request.preview_interval_steps,
+                  "Steps from one preview to the next (default: 5)")
+      ->check(CLI::Range(1, 1000))
+      ->option_text("N");
   vary.add_flag("-f,--force", values.force, "Replace files that exist");
   vary.add_flag("--json", arguments.json,
                 "One JSON object for each picture on stdout, in place of paths");

@@ -19,6 +19,7 @@ struct VaryArguments {
   VariationRequest request = {};           // without image and deadline
   std::string out = ".";                   // folder; "-" = stdout
   std::string sheet = {};                  // path; empty: contact-sheet.png in `out`
+  std::string previews = {};               // folder; empty: none
   bool no_sheet = false;
   bool force = false;
   bool quiet = false;

@@ -109,6 +109,11 @@ std::string VariationFileName(const std::string& stem, int index, int64_t seed,
   return absl::StrCat(stem, "-", index, "-seed", seed, mime_type == "image/jpeg" ? ".jpg" : ".png");
 }
 
+std::string PreviewFileName(const std::string& stem, int index, int step,
+                            absl::string_view mime_type) {
+  return absl::StrCat(stem, "-", index, "-step", step, mime_type == "image/jpeg" ? ".jpg" : ".png");
+}
+
 absl::StatusOr<WrittenFile> WriteResult(const std::string& path, absl::string_view bytes,
                                         Existing existing) {
   WrittenFile written{.path = path, .note = {}};

@@ -24,6 +24,10 @@ std::vector<std::string> MakeStems(const std::vector<std::string>& pictures);
 std::string VariationFileName(const std::string& stem, int index, int64_t seed,
                               absl::string_view mime_type);
 
+// "penguin-0-step10.jpg"
+std::string PreviewFileName(const std::string& stem, int index, int step,
+                            absl::string_view mime_type);
+
 enum class Existing { kKeep, kReplace };
 
 struct WrittenFile {

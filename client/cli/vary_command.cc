@@ -93,6 +93,7 @@ class VaryCommand {
   absl::Status CallServer(const std::string& stem, ProgressReport& report, PictureResult& result);
   absl::Status WriteVariation(const Variation&, const std::string& stem, ProgressReport&,
                               PictureResult&);
+  absl::Status WritePreview(const Preview&, const std::string& stem) const;
   void Report(const PictureResult&);
   void ReportError(const PictureResult&);
   void NoteExitCode(ExitCode);
@@ -161,20 +162,25 @@ absl::Status VaryCommand::CallServer(const std::string& stem, ProgressReport& re
   request.image = result.source;
   request.deadline = terminal_.now() + arguments_.timeout;
   absl::Status written;
-  auto reply = client_.Vary(
-      std::move(request),
-      {.on_admitted = [&](const Admitted& admitted) { report.OnAdmitted(admitted); },
-       .on_progress = [&](const Progress& progress) { report.OnProgress(progress); },
-       .on_variation =
-           [&](const Variation& variation) {
-             written.Update(WriteVariation(variation, stem, report, result));
-             result.result.variations.push_back(variation);
-           },
-       .on_retry =
-           [&](const Retry& retry) {
-             report.OnRetry(DescribeCause(retry.why, arguments_), retry, vary_.retries + 1);
-           },
-       .cancelled = &terminal_.interrupted});
+  VaryEvents events{.on_admitted = [&](const Admitted& admitted) { report.OnAdmitted(admitted); },
+                    .on_progress = [&](const Progress& progress) { report.OnProgress(progress); },
+                    .on_variation =
+                        [&](const Variation& variation) {
+                          written.Update(WriteVariation(variation, stem, report, result));
+                          result.result.variations.push_back(variation);
+                        },
+                    .on_retry =
+                        [&](const Retry& retry) {
+                          report.OnRetry(DescribeCause(retry.why, arguments_), retry,
+                                         vary_.retries + 1);
+                        },
+                    .cancelled = &terminal_.interrupted};
+  if (!vary_.previews.empty()) {
+    events.on_preview = [&](const Preview& preview) {
+      written.Update(WritePreview(preview, stem));
+    };
+  }
+  auto reply = client_.Vary(std::move(request), events);
   RETURN_IF_ERROR(reply.status());
   result.result = *std::move(reply);
   return written;
@@ -195,6 +201,13 @@ absl::Status VaryCommand::WriteVariation(const Variation& variation, const std::
   result.files[variation.index] = file.path;
   if (!file.note.empty()) report.Say(file.note);
   return absl::OkStatus();
+}
+
+absl::Status VaryCommand::WritePreview(const Preview& preview, const std::string& stem) const {
+  const std::string name = PreviewFileName(stem, preview.index, preview.step, preview.mime_type);
+  return WriteResult((std::filesystem::path(vary_.previews) / name).string(), preview.image,
+                     Existing::kReplace)
+      .status();
 }
 
 void VaryCommand::Report(const PictureResult& result) {
@@ -247,11 +260,13 @@ absl::Status Prepare(const Arguments& arguments, const Terminal& terminal) {
     return absl::InvalidArgumentError(
         "- reads a picture from stdin, which is this terminal; pipe one in, or name a file");
   }
-  if (vary.out != "-") {
+  for (const std::string& folder : {vary.out, vary.previews}) {
+    if (folder.empty() || folder == "-") continue;
     std::error_code error;
-    std::filesystem::create_directories(vary.out, error);
-    if (error) return absl::ErrnoToStatus(error.value(), vary.out);
-  } else if (terminal.out_is_terminal) {
+    std::filesystem::create_directories(folder, error);
+    if (error) return absl::ErrnoToStatus(error.value(), folder);
+  }
+  if (vary.out == "-" && terminal.out_is_terminal) {
     return absl::InvalidArgumentError(
         "-o - writes image bytes to stdout, which is this terminal; redirect it (> variation.png), "
         "or name a folder");

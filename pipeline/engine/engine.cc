@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/engine/warm_up.h"
+#include "pipeline/image/shrink.h"
 
 namespace image_variations {
 
@@ -276,6 +277,7 @@ absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
     open.metrics.unet_rows += rows_taken;
   }
   ReportProgress(samples);
+  ShowPreviews(samples, rows, *finite);
   for (size_t i = 0; i < samples.size(); ++i) {
     if (!(*finite)[i]) Fail(samples[i].sample, NonFiniteError("denoise"));
   }
@@ -294,6 +296,33 @@ void Engine::ReportProgress(absl::Span<const Placement> samples) {
         .samples_fresh = open.samples_fresh,
         .predicted_remaining = std::max(remaining.at(id) - elapsed, absl::ZeroDuration()),
     });
+  }
+}
+
+// A preview that fails is left out; the sample goes on.
+void Engine::ShowPreviews(absl::Span<const Placement> samples, absl::Span<const StepRow> rows,
+                          const std::vector<bool>& finite) {
+  if (safety_.mode() == SafetyMode::kRequired) return;
+  std::vector<SlotId> slots;
+  std::vector<std::pair<SampleRef, int>> shown;  // and after which step
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const Job& job = jobs_.at(samples[i].sample.job)->job;
+    const auto step = static_cast<int>(rows[i].step - job.plan->steps.data()) + 1;
+    const bool is_due = job.preview_interval_steps > 0 && step % job.preview_interval_steps == 0;
+    if (!is_due || !finite[i] || step == static_cast<int>(job.plan->steps.size())) continue;
+    slots.push_back(samples[i].slot);
+    shown.emplace_back(samples[i].sample, step);
+  }
+  if (slots.empty()) return;
+  absl::StatusOr<std::vector<Image>> pictures = runner_->PreviewLatents(slots);
+  if (absl::IsDataLoss(pictures.status())) LoseDevice(pictures.status());
+  if (!pictures.ok()) return;
+  for (size_t i = 0; i < shown.size(); ++i) {
+    const auto& [sample, step] = shown[i];
+    const Job& job = jobs_.at(sample.job)->job;
+    Image& picture = (*pictures)[i];
+    if (job.preview_max_side > 0) picture = Shrink(picture, job.preview_max_side);
+    job.listener->OnPreview(sample.index, step, safety_.Judge(std::move(picture), {}));
   }
 }
 

@@ -88,6 +88,8 @@ class Engine {
   absl::Status DenoiseSamples(absl::Span<const Placement>, absl::Span<const StepRow>);
   absl::Status DecodeSamples(absl::Span<const Placement>);
   void ReportProgress(absl::Span<const Placement>);
+  void ShowPreviews(absl::Span<const Placement>, absl::Span<const StepRow>,
+                    const std::vector<bool>& finite);
   void RunSplitting(absl::Span<const Placement>,
                     absl::FunctionRef<absl::Status(absl::Span<const Placement>)> call);
   std::vector<Placement> StillOpen(std::vector<Placement>) const;

@@ -44,6 +44,9 @@ class FaultInjector final : public ModelRunner {
   absl::StatusOr<std::vector<std::optional<Image>>> DecodeLatents(
       absl::Span<const SlotId>) override;
   absl::StatusOr<std::vector<ImageScores>> ScoreImages(absl::Span<const ScoreRow>) override;
+  absl::StatusOr<std::vector<Image>> PreviewLatents(absl::Span<const SlotId> slots) override {
+    return runner_->PreviewLatents(slots);
+  }
   void Forget(JobId job) override { runner_->Forget(job); }
 
  private:

@@ -72,6 +72,9 @@ class JobListener {
 
   // After each tick in which a sample of the job took a step.
   virtual void OnProgress(const JobProgress&) = 0;
+  // After every preview_interval_steps of a sample but the last one. Blocked under
+  // SafetyMode::kRequired: nothing is shown that the safety checker has not seen.
+  virtual void OnPreview(int /*index*/, int /*step*/, CheckedImage) {}
   // Exactly once per sample, in the order in which they end. Non-OK: why there is no picture.
   virtual void OnSample(int index, absl::StatusOr<SampleResult>) = 0;
   // Once, after the last OnSample. The engine drops the listener after it.
@@ -90,7 +93,9 @@ struct Job {
   int latent_height = 0;
   Priority priority = Priority::kInteractive;
   absl::Time deadline = absl::InfiniteFuture();
-  std::string caller;  // jobs of one caller stand in line behind each other
+  int preview_interval_steps = 0;  // 0: no previews
+  int preview_max_side = 0;        // pixels; 0: as the model draws them
+  std::string caller;              // jobs of one caller stand in line behind each other
   std::shared_ptr<JobListener> listener;
 };
 

@@ -1,4 +1,4 @@
-// The neural networks behind six verbs: the only seam to LibTorch.
+// The neural networks behind seven verbs: the only seam to LibTorch.
 #pragma once
 
 #include <cstdint>
@@ -66,6 +66,7 @@ struct ModelInfo {
   std::string fingerprint;    // equal fingerprint + equal parameters = equal bytes
   bool reproducible = false;  // proved at start: a sample's bytes do not depend on its batch
   bool has_safety_checker = false;
+  bool has_previews = false;  // PreviewLatents works
   SamplerConfig sampler;
   int latent_factor = 8;  // pixels per latent element; sizes are multiples of it
   int default_width = 512;
@@ -94,6 +95,9 @@ class ModelRunner {
   // VAE, clamped and rounded to 8 bits. nullopt: that picture has values that are not finite.
   virtual absl::StatusOr<std::vector<std::optional<Image>>> DecodeLatents(
       absl::Span<const SlotId>) = 0;
+  // What each slot's latest step predicts its picture to be: a pixel for each latent, by a map that
+  // costs next to nothing. Of slots that were denoised; UNIMPLEMENTED without has_previews.
+  virtual absl::StatusOr<std::vector<Image>> PreviewLatents(absl::Span<const SlotId>) = 0;
   virtual absl::StatusOr<std::vector<ImageScores>> ScoreImages(absl::Span<const ScoreRow>) = 0;
   virtual void Forget(JobId job) = 0;  // unknown jobs are ignored
 };

@@ -1,6 +1,7 @@
 #include "pipeline/model/network_runner.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "ATen/CPUGeneratorImpl.h"
 #include "ATen/TensorOperators.h"
@@ -15,6 +16,7 @@
 #include "pipeline/model/device.h"
 #include "pipeline/model/preprocessing.h"
 #include "pipeline/model/torch_guard.h"
+#include "pipeline/sampler/noise_schedule.h"
 
 namespace image_variations {
 namespace {
@@ -128,6 +130,36 @@ absl::StatusOr<std::vector<std::optional<Image>>> NetworkRunner::DecodeLatents(
     }
     return images;
   }));
+}
+
+absl::Status NetworkRunner::FitPreviews() {
+  return GuardTorch("fitting previews", [&]() -> absl::Status {
+    preview_ = LatentPreview::Fit(networks_.vae, networks_.unet.config.in_channels,
+                                  networks_.placement.device);
+    alphas_cumprod_ = AlphasCumprod(info_.sampler);
+    info_.has_previews = true;
+    return absl::OkStatus();
+  });
+}
+
+absl::StatusOr<std::vector<Image>> NetworkRunner::PreviewLatents(absl::Span<const SlotId> slots) {
+  if (!preview_) return absl::UnimplementedError("previews were not asked for at the start");
+  return GuardTorch("drawing previews", [&]() -> absl::StatusOr<std::vector<Image>> {
+    std::vector<Image> images;
+    for (const SlotId id : slots) {
+      if (!slots_.contains(id)) return absl::InternalError(absl::StrCat("no slot ", id));
+      const Slot& slot = slots_.at(id);
+      const auto last = static_cast<double>(alphas_cumprod_.size() - 1);
+      const auto timestep = static_cast<size_t>(
+          std::clamp(std::round(static_cast<double>(slot.timestep)), 0.0, last));
+      const double alpha_cumprod = alphas_cumprod_[timestep];
+      const LinearForm original = OriginalSample(
+          info_.sampler.prediction_type, {std::sqrt(alpha_cumprod), std::sqrt(1 - alpha_cumprod)});
+      images.push_back(preview_->Draw(slot.input * (slot.input_scale * original.sample) +
+                                      slot.prediction * original.prediction));
+    }
+    return images;
+  });
 }
 
 absl::StatusOr<std::vector<ImageScores>> NetworkRunner::ScoreImages(
@@ -255,6 +287,10 @@ NetworkRunner::Slot NetworkRunner::Advance(const Slot& slot, const SamplerStep& 
                                            const at::Tensor& prediction) const {
   Slot next = slot;
   const at::Tensor& x = slot.latents;
+  next.input = x;
+  next.input_scale = step.input_scale;
+  next.prediction = prediction;
+  next.timestep = step.timestep;
   if (step.keep) {
     next.history.push_front(x * step.keep_sample + prediction * step.keep_prediction);
     if (next.history.size() > step.history.size()) next.history.pop_back();

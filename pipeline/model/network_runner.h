@@ -13,6 +13,7 @@
 #include "pipeline/engine/model_runner.h"
 #include "pipeline/model/call_recorder.h"
 #include "pipeline/model/device_memory.h"
+#include "pipeline/model/latent_preview.h"
 #include "pipeline/model/networks.h"
 
 namespace image_variations {
@@ -31,6 +32,7 @@ class NetworkRunner final : public ModelRunner {
   absl::StatusOr<std::vector<bool>> Denoise(absl::Span<const StepRow>, int padded_rows) override;
   absl::StatusOr<std::vector<std::optional<Image>>> DecodeLatents(
       absl::Span<const SlotId>) override;
+  absl::StatusOr<std::vector<Image>> PreviewLatents(absl::Span<const SlotId>) override;
   absl::StatusOr<std::vector<ImageScores>> ScoreImages(absl::Span<const ScoreRow>) override;
   void Forget(JobId) override;
 
@@ -43,6 +45,8 @@ class NetworkRunner final : public ModelRunner {
   const RowInvariance& rows() const { return *rows_; }
   size_t embedded_jobs() const { return jobs_.size(); }
   int64_t tower_runs() const { return tower_runs_; }  // pictures that a vision tower has looked at
+  // Decodes a few small pictures; from then on PreviewLatents works.
+  absl::Status FitPreviews();
   void SetReproducible(bool reproducible) { info_.reproducible = reproducible; }
 
  private:
@@ -52,7 +56,10 @@ class NetworkRunner final : public ModelRunner {
     at::Tensor latents;
     at::Tensor anchor;
     std::deque<at::Tensor> history;  // newest first
-    at::Generator generator;         // on the CPU; stochastic samplers draw on from it
+    at::Tensor input, prediction;    // of the latest step: what the UNet saw, and said
+    double input_scale = 1;
+    float timestep = 0;
+    at::Generator generator;  // on the CPU; stochastic samplers draw on from it
   };
   struct EmbeddedJob {
     at::Tensor image_embeds;  // as the job's preprocessing has it
@@ -83,6 +90,8 @@ class NetworkRunner final : public ModelRunner {
   std::map<JobId, EmbeddedJob> jobs_;
   std::map<float, at::Tensor> time_biases_;  // of timesteps met lately
   int64_t tower_runs_ = 0;
+  std::optional<LatentPreview> preview_;
+  std::vector<float> alphas_cumprod_;  // of the noise schedule, for previews
 };
 
 }  // namespace image_variations

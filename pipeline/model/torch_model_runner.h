@@ -17,6 +17,7 @@ struct TorchModelRunnerOptions {
   int threads = 0;              // of one operation on the CPU; 0 = number of cores
   int max_slots = 32;
   int max_rows = 16;
+  bool previews = false;  // a few small pictures are decoded at the start
 };
 
 // Loads all networks onto the device. Call on the engine thread, where the runner will live: thread

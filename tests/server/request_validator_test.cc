@@ -217,12 +217,28 @@ TEST(RequestValidator, StreamedRequestHasItsPathInFields) {
               ElementsAre("generation.sample_count"));
 }
 
-TEST(RequestValidator, PreviewIsRefused) {
+v1::StreamVariationsRequest PreviewRequest(int interval_steps, int max_size) {
   v1::StreamVariationsRequest request;
   *request.mutable_generation() = GoodRequest();
-  request.mutable_preview();
-  EXPECT_THAT(DetailsOf(ToRpcStatus(Validator().Validate(request).status())).fields,
+  request.mutable_preview()->set_interval_steps(interval_steps);
+  request.mutable_preview()->set_max_size(max_size);
+  return request;
+}
+
+TEST(RequestValidator, PreviewIsRefusedByAModelWithoutThem) {
+  ModelInfo model = FakeModelRunner::DefaultInfo();
+  model.has_previews = false;
+  const RequestValidator validator({}, model);
+  EXPECT_THAT(DetailsOf(ToRpcStatus(validator.Validate(PreviewRequest(1, 0)).status())).fields,
               ElementsAre("preview"));
+}
+
+TEST(RequestValidator, PreviewsHaveDefaultsAndLimits) {
+  EXPECT_EQ(Validator().Validate(PreviewRequest(0, 0))->preview_interval_steps, 5);
+  EXPECT_EQ(Validator().Validate(PreviewRequest(3, 32))->preview_interval_steps, 3);
+  EXPECT_EQ(Validator().Validate(PreviewRequest(3, 32))->preview_max_side, 32);
+  EXPECT_THAT(DetailsOf(ToRpcStatus(Validator().Validate(PreviewRequest(-1, -1)).status())).fields,
+              ElementsAre("preview.interval_steps", "preview.max_size"));
 }
 
 TEST(RequestValidator, ReplyThatCouldPassTheLimitIsRefusedWithAdvice) {

@@ -251,7 +251,43 @@ TEST(StreamVariations, ReaderThatComesLateMissesOnlyProgress) {
   ExpectIdle(server);
 }
 
-TEST(StreamVariations, PreviewIsRefusedByName) {
+std::vector<v1::Preview> Previews(TestServer& server, const v1::StreamVariationsRequest& request) {
+  grpc::ClientContext context;
+  const auto reader = server.stub().StreamVariations(&context, request);
+  std::vector<v1::Preview> previews;
+  v1::StreamVariationsResponse event;
+  while (reader->Read(&event)) {
+    if (event.has_preview()) previews.push_back(event.preview());
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  return previews;
+}
+
+TEST(StreamVariations, PreviewsComeEverySoManyStepsSmallAndAsJpeg) {
+  TestServer server({.engine = {.safety = SafetyMode::kOff}});
+  v1::StreamVariationsRequest request;
+  *request.mutable_generation() = Request(1, 9);
+  request.mutable_preview()->set_interval_steps(4);
+  request.mutable_preview()->set_max_size(4);
+  for (const v1::Preview& preview : Previews(server, request)) {
+    EXPECT_EQ(preview.index(), 0);
+    EXPECT_EQ(preview.step() % 4, 0);
+    EXPECT_EQ(preview.mime_type(), "image/jpeg");
+    const Image image = DecodeImage(preview.image(), {}).value();
+    EXPECT_EQ(image.width, 4);
+    EXPECT_EQ(image.rgb[0], preview.step());  // what FakeModelRunner draws
+  }
+  ExpectIdle(server);
+}
+
+TEST(StreamVariations, WhoDoesNotAskGetsNoPreviews) {
+  TestServer server({.engine = {.safety = SafetyMode::kOff}});
+  v1::StreamVariationsRequest request;
+  *request.mutable_generation() = Request(1, 9);
+  EXPECT_TRUE(Previews(server, request).empty());
+}
+
+TEST(StreamVariations, PreviewIsRefusedByNameWhereAPictureMustBeChecked) {
   TestServer server;
   v1::StreamVariationsRequest request;
   *request.mutable_generation() = Request();

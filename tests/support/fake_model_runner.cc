@@ -65,6 +65,7 @@ ModelInfo FakeModelRunner::DefaultInfo() {
   info.fingerprint = "fake-fingerprint";
   info.reproducible = true;
   info.has_safety_checker = true;
+  info.has_previews = true;
   info.latent_factor = 8;
   info.default_width = 64;
   info.default_height = 64;
@@ -148,6 +149,18 @@ absl::StatusOr<std::vector<std::optional<Image>>> FakeModelRunner::DecodeLatents
                                   latents.height * info_.latent_factor));
   }
   return pictures;
+}
+
+absl::StatusOr<std::vector<Image>> FakeModelRunner::PreviewLatents(absl::Span<const SlotId> slots) {
+  RETURN_IF_ERROR(Begin("PreviewLatents", static_cast<int>(slots.size())));
+  std::vector<Image> images;
+  for (const SlotId slot : slots) {
+    const Latents& latents = slots_.at(slot);
+    const auto bytes = static_cast<size_t>(3 * latents.width * latents.height);
+    images.push_back({latents.width, latents.height,
+                      std::vector<uint8_t>(bytes, static_cast<uint8_t>(latents.steps))});
+  }
+  return images;
 }
 
 absl::StatusOr<std::vector<ImageScores>> FakeModelRunner::ScoreImages(

@@ -37,6 +37,8 @@ class FakeModelRunner final : public ModelRunner {
   absl::StatusOr<std::vector<bool>> Denoise(absl::Span<const StepRow>, int padded_rows) override;
   absl::StatusOr<std::vector<std::optional<Image>>> DecodeLatents(
       absl::Span<const SlotId>) override;
+  // A picture of one colour: the slot's number of steps, three times.
+  absl::StatusOr<std::vector<Image>> PreviewLatents(absl::Span<const SlotId>) override;
   absl::StatusOr<std::vector<ImageScores>> ScoreImages(absl::Span<const ScoreRow>) override;
   void Forget(JobId) override;
 

@@ -40,6 +40,20 @@ TEST_F(Cli, VaryWritesThePicturesAndTheContactSheet) {
   EXPECT_GT(sheet->width, 3 * sheet->height / 2);  // the source and two variations, side by side
 }
 
+TEST_F(Cli, VaryShowsPreviewsOfAServerWithoutSafetyChecker) {
+  const ServerProcess unchecked({"--safety", "off"});
+  const Finished run = RunCli({"vary", kPictures / "penguin.png", "--seed", "1", "--steps", "12",
+                               "--sampler", "ddim", "-o", out(), "--previews", out() / "previews",
+                               "--server", unchecked.address()});
+  ASSERT_EQ(run.exit_code, 0) << run.errors;
+  const auto preview = DecodeImage(ReadFile(out() / "previews" / "penguin-0-step5.jpg"), {});
+  ASSERT_TRUE(preview.ok()) << preview.status();
+  EXPECT_EQ(preview->width, 16);
+  const Finished refused =
+      Run({"vary", kPictures / "penguin.png", "-o", out(), "--previews", out()});
+  EXPECT_THAT(refused.errors, HasSubstr("safety"));
+}
+
 TEST_F(Cli, VaryTellsScriptsEverythingAsJson) {
   const Finished run = Run({"vary", kPictures / "penguin.png", "-n", "2", "--seed", "1", "--steps",
                             "4", "--json", "-o", out()});

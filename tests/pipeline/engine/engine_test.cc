@@ -22,6 +22,9 @@ class Recorder final : public JobListener {
     statuses.push_back(result.status());
     if (result.ok()) results.push_back(*std::move(result));
   }
+  void OnPreview(int index, int step, CheckedImage picture) override {
+    previews.emplace_back(index, step, picture.image().width);
+  }
   void OnDone(const JobMetrics& heard) override { metrics.push_back(heard); }
 
   std::vector<int> steps;
@@ -29,6 +32,7 @@ class Recorder final : public JobListener {
   std::vector<absl::Status> statuses;
   std::vector<SampleResult> results;
   std::vector<JobMetrics> metrics;
+  std::vector<std::tuple<int, int, int>> previews;  // sample, step, width
 };
 
 class EngineTest : public ::testing::Test, public EngineObserver {
@@ -85,6 +89,39 @@ class EngineTest : public ::testing::Test, public EngineObserver {
   std::vector<absl::Status> device_lost_;
   std::unique_ptr<Engine> engine_;
 };
+
+TEST_F(EngineTest, PreviewsComeEverySoManyStepsButNotAfterTheLast) {
+  Start({.safety = SafetyMode::kOff});
+  Job job = MakeJob(1, 6, 2);
+  job.preview_interval_steps = 2;
+  job.preview_max_side = 4;
+  ASSERT_TRUE(engine_->Submit(job).ok());
+  RunToTheEnd();
+  EXPECT_THAT(heard_[1]->previews,
+              ::testing::UnorderedElementsAre(std::tuple(0, 2, 4), std::tuple(1, 2, 4),
+                                              std::tuple(0, 4, 4), std::tuple(1, 4, 4)));
+}
+
+TEST_F(EngineTest, WherePicturesMustBeCheckedThereAreNoPreviews) {
+  Job job = MakeJob(1, 6);
+  job.preview_interval_steps = 1;
+  ASSERT_TRUE(engine_->Submit(job).ok());
+  RunToTheEnd();
+  EXPECT_THAT(heard_[1]->previews, IsEmpty());
+}
+
+TEST_F(EngineTest, APreviewThatFailsIsLeftOut) {
+  Start({.safety = SafetyMode::kOff});
+  runner_->fault = [](absl::string_view verb, int) {
+    return verb == "PreviewLatents" ? absl::InternalError("planted") : absl::OkStatus();
+  };
+  Job job = MakeJob(1, 6);
+  job.preview_interval_steps = 1;
+  ASSERT_TRUE(engine_->Submit(job).ok());
+  RunToTheEnd();
+  EXPECT_THAT(heard_[1]->previews, IsEmpty());
+  EXPECT_THAT(heard_[1]->statuses, ElementsAre(absl::OkStatus()));
+}
 
 TEST_F(EngineTest, AJobRunsToItsPictures) {
   const Job job = MakeJob(1, 3, 2);
