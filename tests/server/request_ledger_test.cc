@@ -22,6 +22,7 @@ struct Listener final : GenerateReply {
     heard.push_back("admitted " + std::to_string(sample_count));
   }
   void OnProgress(v1::Progress) override { heard.push_back("progress"); }
+  void OnPreview(v1::Preview) override { heard.push_back("preview"); }
   void OnVariation(v1::Variation variation) override { heard.push_back(variation.image()); }
   void OnEnd(absl::StatusOr<v1::Completed> end) override {
     heard.push_back(absl::StatusCodeToString(end.status().code()));
@@ -66,13 +67,17 @@ TEST_F(RequestLedgerTest, FirstCallIsNewAndTheSecondHearsWhatWasAndWillBeSaid) {
   EXPECT_EQ(claim.work->image(), "cat");
   claim.work->BeginWith([] {});
   claim.work->OnAdmitted({}, 2);
+  claim.work->OnPreview({});
   claim.work->OnVariation(Picture("one"));
   EXPECT_FALSE(Join("a", second).is_new);
   claim.work->OnProgress({});
+  claim.work->OnPreview({});
   claim.work->OnVariation(Picture("two"));
   claim.work->OnEnd(v1::Completed());
-  EXPECT_THAT(first.heard, ElementsAre("admitted 2", "one", "progress", "two", "OK"));
-  EXPECT_THAT(second.heard, ElementsAre("admitted 2", "one", "progress", "two", "OK"));
+  EXPECT_THAT(first.heard,
+              ElementsAre("admitted 2", "preview", "one", "progress", "preview", "two", "OK"));
+  // A preview is of its moment.
+  EXPECT_THAT(second.heard, ElementsAre("admitted 2", "one", "progress", "preview", "two", "OK"));
 }
 
 TEST_F(RequestLedgerTest, OtherContentUnderTheSameIdIsRefused) {
