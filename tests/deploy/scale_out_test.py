@@ -1,6 +1,8 @@
 """Replicas behind the CLI's own round_robin and behind nginx: scale_out_test.py FAKE_SERVER CLI SERVER
 
-FAKE_SERVER takes a real time for a UNet call and has no networks; SERVER has the bundled model. ROLLING_RESTARTS=10 restarts as often as docs/operating.md says.
+FAKE_SERVER takes a real time for a UNet call and has no networks; SERVER has the bundled model. ROLLING_RESTARTS=10 restarts
+as often as docs/operating.md says; with it the proxy's restarts and the throughput are measured too, which wants a machine
+that does nothing else.
 """
 import json
 import os
@@ -17,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 FAKE, CLI, SERVER = (sys.argv.pop(1) for _ in range(3))
 PICTURE = ROOT / "demo" / "pictures" / "penguin.png"
+MEASURES = "ROLLING_RESTARTS" in os.environ
 ROLLING_RESTARTS = int(os.environ.get("ROLLING_RESTARTS", "2"))
 
 
@@ -110,6 +113,7 @@ class ScaleOut(unittest.TestCase):
         self.addCleanup(proxy.stop)
         return proxy.address
 
+    @unittest.skipUnless(MEASURES, "measured with ROLLING_RESTARTS")
     def test_throughput_of_three_is_that_of_one_three_times(self):
         replicas = self.replicas(3, [FAKE, "50ms", "--max-rows", "4"])
         everybody = ",".join(r.address for r in replicas)
@@ -125,7 +129,7 @@ class ScaleOut(unittest.TestCase):
             self.assertGreaterEqual(three, 2.9 * one, name)
 
     def test_rolling_restarts_under_load_show_no_error(self):
-        for name in ("round_robin", "nginx"):
+        for name in ("round_robin", "nginx") if MEASURES else ("round_robin",):
             with self.subTest(name):
                 self.restart_under_load(name)
 
