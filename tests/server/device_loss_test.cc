@@ -74,14 +74,22 @@ std::vector<std::string> AllFaults() {
 
 INSTANTIATE_TEST_SUITE_P(EveryStickyError, DeviceLoss, ::testing::ValuesIn(AllFaults()));
 
-TEST(DeviceErrors, ThatPassEndNothingButTheRequest) {
-  FakeServerProcess server({"--inject-faults=denoise:3=cuda-2"});  // cudaErrorMemoryAllocation
+void ExpectOneRequestToEndWith(grpc::StatusCode code, const std::string& fault) {
+  FakeServerProcess server({"--inject-faults=denoise:3=" + fault});
   const auto stub = v1::VariationService::NewStub(server.NewChannel());
-  for (const grpc::StatusCode wanted : {grpc::StatusCode::INTERNAL, grpc::StatusCode::OK}) {
+  for (const grpc::StatusCode wanted : {code, grpc::StatusCode::OK}) {
     grpc::ClientContext context;
     v1::GenerateVariationsResponse response;
     EXPECT_EQ(stub->GenerateVariations(&context, Request(), &response).error_code(), wanted);
   }
+}
+
+TEST(DeviceErrors, ThatPassEndNothingButTheRequest) {
+  ExpectOneRequestToEndWith(grpc::StatusCode::INTERNAL, "cuda-1");  // cudaErrorInvalidValue
+}
+
+TEST(DeviceErrors, OfTooLittleMemoryAreTheRequestsSize) {
+  ExpectOneRequestToEndWith(grpc::StatusCode::RESOURCE_EXHAUSTED, "cuda-2");
 }
 
 }  // namespace
