@@ -81,6 +81,7 @@ void GenerateCall::Start(absl::StatusOr<ValidRequest> request) {
          {"reason", ReasonOf(admitted)},
          {"why", quotes_caller ? "" : admitted.message()}});
     context_.metrics.OnRequestEnded(admitted, /*was_admitted=*/false);
+    caller_ticket_ = {};
     reply_.OnEnd(admitted);
     return;
   }
@@ -317,6 +318,7 @@ void GenerateCall::Finish(const absl::Status& status) {
        {"unet_rows", job_metrics_.unet_rows},
        {"seconds", absl::ToDoubleSeconds(context_.clock.Now() - begin_)}});
   context_.metrics.OnRequestEnded(status, /*was_admitted=*/true);
+  caller_ticket_ = {};  // before the answer, on which the caller may call again
   if (status.ok()) {
     reply_.OnEnd(completed());
   } else {
