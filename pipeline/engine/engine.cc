@@ -285,7 +285,7 @@ absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
 }
 
 void Engine::ReportProgress(absl::Span<const Placement> samples) {
-  const auto remaining = batcher_.PredictRemaining(planned_at_, cost_);
+  const auto remaining = batcher_.PredictRemaining(planned_at_, cost_, samples);
   const absl::Duration elapsed = clock_.Now() - planned_at_;
   for (const JobId id : JobsOf(samples)) {
     const OpenJob& open = *jobs_.at(id);

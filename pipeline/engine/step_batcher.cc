@@ -302,18 +302,21 @@ absl::Duration StepBatcher::PredictBacklog(const CostModel& cost) const {
   return time;
 }
 
-std::map<JobId, absl::Duration> StepBatcher::PredictRemaining(absl::Time now,
-                                                              const CostModel& cost) const {
+std::map<JobId, absl::Duration> StepBatcher::PredictRemaining(
+    absl::Time now, const CostModel& cost, absl::Span<const Placement> running) const {
   Walk walk;
   for (const auto& [key, line] : lines_) walk.Add(key, line);
-  std::vector<const Sample*> samples;
-  for (const auto& [urgency, sample] : finished_) samples.push_back(sample);
+  std::map<Urgency, const Sample*> samples(finished_.begin(), finished_.end());
   for (int i = 0; i < kLookAhead; ++i) {
-    if (const Sample* next = walk.Next()) samples.push_back(next);
+    if (const Sample* next = walk.Next()) samples.emplace(next->urgency(), next);
+  }
+  for (const Placement& placement : running) {  // these may stand farther back
+    const Sample& sample = samples_.at(placement.sample);
+    samples.emplace(sample.urgency(), &sample);
   }
   std::vector<ForecastSample> planned;
   std::map<JobId, int> counted;
-  for (const Sample* sample : samples) {
+  for (const auto& [urgency, sample] : samples) {
     const OpenJob& job = *sample->job;
     planned.push_back({.place = absl::ToDoubleSeconds(job.urgency.first - now),
                        .deadline = absl::ToDoubleSeconds(job.deadline - now),
@@ -326,9 +329,10 @@ std::map<JobId, absl::Duration> StepBatcher::PredictRemaining(absl::Time now,
   Forecast forecast(cost, options_.max_rows, options_.allowed_rows);
   const std::vector<ForecastTimes> times = forecast.Play(planned);
   std::map<JobId, absl::Duration> remaining;
-  for (size_t i = 0; i < samples.size(); ++i) {
-    absl::Duration& time = remaining[samples[i]->ref.job];
-    time = std::max(time, absl::Seconds(times[i].end));
+  auto next = times.begin();
+  for (const auto& [urgency, sample] : samples) {
+    absl::Duration& time = remaining[sample->ref.job];
+    time = std::max(time, absl::Seconds((next++)->end));
   }
   for (auto& [id, time] : remaining) {  // and the samples of these jobs farther back in line
     const OpenJob& job = jobs_.at(id);

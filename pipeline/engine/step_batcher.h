@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "pipeline/engine/cost_model.h"
 #include "pipeline/engine/forecast.h"
 #include "pipeline/engine/job.h"
@@ -65,9 +66,10 @@ class StepBatcher {
   int waiting_samples() const { return static_cast<int>(samples_.size()) - running_samples(); }
   // Time that all open work takes.
   absl::Duration PredictBacklog(const CostModel&) const;
-  // Until the last picture of each job with a sample among the most urgent ones, as of the latest
-  // Plan().
-  std::map<JobId, absl::Duration> PredictRemaining(absl::Time now, const CostModel&) const;
+  // Until the last picture of each job with a sample of `running` or among the most urgent ones, as
+  // of the latest Plan().
+  std::map<JobId, absl::Duration> PredictRemaining(absl::Time now, const CostModel&,
+                                                   absl::Span<const Placement> running = {}) const;
 
  private:
   using JobUrgency = std::pair<absl::Time, uint64_t>;  // effective deadline, arrival

@@ -213,6 +213,21 @@ TEST(StepBatcher, TheRemainingTimeOfAJobIsThatOfAllBeforeItAndItsPictures) {
   EXPECT_EQ(absl::ToInt64Milliseconds(remaining.at(JobId{2})), 21'000);
 }
 
+TEST(StepBatcher, ARunningSampleHasARemainingTimeHoweverManyMoreUrgentOnesWaitForASlot) {
+  StepBatcher batcher({.max_slots = 1});
+  ASSERT_TRUE(batcher.Enqueue(MakeJob(1, 10), kNow, {}).ok());
+  batcher.Commit(batcher.Plan(kNow, WideCost()), {});
+  for (uint64_t id = 2; id <= 200; ++id) {
+    Job urgent = MakeJob(id, 10);
+    urgent.deadline = kNow + absl::Seconds(30);
+    ASSERT_TRUE(batcher.Enqueue(urgent, kNow, {}).ok());
+  }
+  const Tick tick = batcher.Plan(kNow, NarrowCost());
+  ASSERT_THAT(JobIds(tick.denoise), ElementsAre(1));
+  const auto remaining = batcher.PredictRemaining(kNow, NarrowCost(), tick.denoise);
+  EXPECT_TRUE(remaining.contains(JobId{1}));
+}
+
 Job Due(Job job, absl::Duration in) {
   job.deadline = kNow + in;
   return job;
