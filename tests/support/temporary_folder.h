@@ -27,13 +27,15 @@ class TemporaryFolder {
 
   const std::filesystem::path& path() const { return path_; }
 
-  // Writes a file, with the folders above it, in place of what was there. Returns its path.
+  // Writes a file, with the folders above it, in place of what was there, which readers see whole
+  // until they see the new one whole. Returns its path.
   std::string Write(const std::filesystem::path& name, absl::string_view bytes) const {
     const std::filesystem::path file = path_ / name;
     std::filesystem::create_directories(file.parent_path());
-    std::filesystem::remove(file);
-    std::ofstream(file, std::ios::binary)
+    const std::filesystem::path draft = file.string() + ".draft";
+    std::ofstream(draft, std::ios::binary)
         .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    std::filesystem::rename(draft, file);
     return file.string();
   }
 
