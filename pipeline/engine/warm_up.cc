@@ -9,8 +9,9 @@ namespace image_variations {
 namespace {
 
 constexpr JobId kWarmUpJob{0};
-constexpr absl::Duration kLongCall = absl::Seconds(1);  // so long that nothing else weighs
-constexpr int kRowsForAShape = 2;  // measured whatever it takes: fewer say nothing of more
+constexpr absl::Duration kLongCall = absl::Milliseconds(300);  // nothing else weighs
+constexpr absl::Duration kLongTurn = absl::Seconds(1);         // of the other stages: likewise
+constexpr int kRowsForAShape = 2;  // fewer say nothing of more; more of long calls say little else
 
 constexpr int kSmallPicture = 4;  // its side is the default's divided by this
 
@@ -33,8 +34,9 @@ absl::Status PrepareSlots(ModelRunner& runner, int slots, int shrink = 1) {
 }
 
 // One UNet call of `rows` unguided samples; how long it took.
-absl::StatusOr<absl::Duration> TimeCall(ModelRunner& runner, const Clock& clock, int rows) {
-  RETURN_IF_ERROR(PrepareSlots(runner, rows));
+absl::StatusOr<absl::Duration> TimeCall(ModelRunner& runner, const Clock& clock, int rows,
+                                        int shrink) {
+  RETURN_IF_ERROR(PrepareSlots(runner, rows, shrink));
   const SamplerStep step{.timestep = 500};
   std::vector<StepRow> step_rows;
   for (SlotId slot = 0; slot < rows; ++slot) step_rows.push_back({slot, kWarmUpJob, &step, 1});
@@ -48,12 +50,13 @@ absl::StatusOr<absl::Duration> TimeCall(ModelRunner& runner, const Clock& clock,
 }
 
 // All but the UNet. A small picture shows that they run and, scaled, what they take: at full size
-// the VAE alone would take a gigabyte and, on a CPU, half a minute. Twice: the first time pays for
-// things that are done once.
+// the VAE alone would take a gigabyte and, on a CPU, half a minute. Again when that was quick: the
+// first time pays for things that are done once.
 absl::Status TimeOtherStages(ModelRunner& runner, const Clock& clock, CostModel* cost) {
   const int side = 64;
   const Image gray{side, side, std::vector<uint8_t>(size_t{3} * side * side, 128)};
-  for (const bool counts : {false, true}) {
+  for (const bool is_again : {false, true}) {
+    runner.Forget(kWarmUpJob);
     const absl::Time begin = clock.Now();
     RETURN_IF_ERROR(runner.EmbedImage(kWarmUpJob, gray, Preprocessing::kModelCard));
     const absl::Time embedded = clock.Now();
@@ -63,36 +66,51 @@ absl::Status TimeOtherStages(ModelRunner& runner, const Clock& clock, CostModel*
     if (!pictures[0]) return absl::InternalError("the VAE's output is not finite");
     RETURN_IF_ERROR(
         runner.ScoreImages(std::vector<ScoreRow>{{kWarmUpJob, &*pictures[0]}}).status());
-    if (counts) {
-      cost->embedding.Observe(CostModel::kSourceArea, embedded - begin);
-      cost->decode.Observe(LatentArea(runner.info(), kSmallPicture), clock.Now() - prepared);
-    } else {
-      runner.Forget(kWarmUpJob);
-    }
+    const absl::Time end = clock.Now();
+    if (!is_again && end - begin < kLongTurn) continue;
+    cost->embedding.Observe(CostModel::kSourceArea, embedded - begin);
+    cost->decode.Observe(LatentArea(runner.info(), kSmallPicture), end - prepared);
+    break;
   }
   return absl::OkStatus();
 }
 
 // The shortest of a few calls: the first pays for things that are done once, and the machine may be
 // busy.
-absl::StatusOr<absl::Duration> ShortestCall(ModelRunner& runner, const Clock& clock, int rows) {
-  ASSIGN_OR_RETURN(absl::Duration shortest, TimeCall(runner, clock, rows));
+absl::StatusOr<absl::Duration> ShortestCall(ModelRunner& runner, const Clock& clock, int rows,
+                                            int shrink) {
+  ASSIGN_OR_RETURN(absl::Duration shortest, TimeCall(runner, clock, rows, shrink));
   for (int repeat = 0; repeat < 3 && shortest < kLongCall; ++repeat) {
-    ASSIGN_OR_RETURN(const absl::Duration time, TimeCall(runner, clock, rows));
+    ASSIGN_OR_RETURN(const absl::Duration time, TimeCall(runner, clock, rows, shrink));
     shortest = std::min(shortest, time);
   }
   return shortest;
 }
 
+// Whether the default size can be halved, for any UNet with up to four levels.
+bool HasHalf(const ModelInfo& info) {
+  constexpr int kPositions = 16;
+  return info.default_width / info.latent_factor % kPositions == 0 &&
+         info.default_height / info.latent_factor % kPositions == 0;
+}
+
+// Of half the size first where it can be had, whatever it takes; of the default size as far as it
+// then seems to fit into the budget.
 absl::Status TimeCalls(ModelRunner& runner, const Clock& clock, int max_rows, absl::Duration budget,
                        CostModel* cost) {
-  const int64_t area = LatentArea(runner.info());
   const absl::Time begin = clock.Now();
-  for (int rows = 1; rows <= max_rows; rows *= 2) {
-    const bool is_affordable = clock.Now() - begin + cost->unet.Predict(area, rows) < budget;
-    if (rows > kRowsForAShape && !is_affordable) break;
-    ASSIGN_OR_RETURN(const absl::Duration time, ShortestCall(runner, clock, rows));
-    cost->unet.Observe(area, rows, time);
+  for (const int shrink : HasHalf(runner.info()) ? std::vector{2, 1} : std::vector{1}) {
+    const int64_t area = LatentArea(runner.info(), shrink);
+    const bool is_first = cost->unet.areas().empty();
+    for (int rows = 1; rows <= max_rows; rows *= 2) {
+      const absl::Duration expected = cost->unet.Predict(area, rows);
+      const bool is_long = rows > kRowsForAShape && expected > 2 * kLongCall;
+      const bool is_affordable = clock.Now() - begin + expected < budget;
+      const bool is_needed = is_first && rows <= kRowsForAShape;
+      if (!is_needed && (is_long || !is_affordable)) break;
+      ASSIGN_OR_RETURN(const absl::Duration time, ShortestCall(runner, clock, rows, shrink));
+      cost->unet.Observe(area, rows, time);
+    }
   }
   return absl::OkStatus();
 }

@@ -1,0 +1,97 @@
+#include "pipeline/engine/warm_up.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/simulated_clock.h"
+
+namespace image_variations {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::Pair;
+
+// Takes time in proportion to rows and area, and notes which UNet calls were made.
+class TimedRunner final : public ModelRunner {
+ public:
+  TimedRunner(int side, absl::Duration default_row, SimulatedClock& clock)
+      : default_row_(default_row), clock_(clock) {
+    info_.latent_factor = 8;
+    info_.default_width = info_.default_height = side;
+  }
+
+  const ModelInfo& info() const override { return info_; }
+  absl::Status EmbedImage(JobId, const Image&, Preprocessing) override { return {}; }
+  absl::Status PrepareLatents(absl::Span<const PrepareRow> rows) override {
+    side_ = rows[0].latent_width;
+    return {};
+  }
+  absl::StatusOr<std::vector<bool>> Denoise(absl::Span<const StepRow> rows, int) override {
+    const double part = static_cast<double>(side_ * info_.latent_factor) / info_.default_width;
+    clock_.Advance(default_row_ * (part * part * static_cast<double>(rows.size())));
+    calls.emplace_back(side_, rows.size());
+    return std::vector<bool>(rows.size(), true);
+  }
+  absl::StatusOr<std::vector<std::optional<Image>>> DecodeLatents(
+      absl::Span<const SlotId> slots) override {
+    return std::vector<std::optional<Image>>(slots.size(), Image{1, 1, {0, 0, 0}});
+  }
+  absl::StatusOr<std::vector<Image>> PreviewLatents(absl::Span<const SlotId>) override {
+    return std::vector<Image>();
+  }
+  absl::StatusOr<std::vector<ImageScores>> ScoreImages(absl::Span<const ScoreRow> rows) override {
+    return std::vector<ImageScores>(rows.size());
+  }
+  void Forget(JobId) override {}
+
+  std::vector<std::pair<int, size_t>> calls;  // latent side and rows
+
+ private:
+  ModelInfo info_;
+  const absl::Duration default_row_;
+  SimulatedClock& clock_;
+  int side_ = 0;
+};
+
+constexpr absl::Duration kBudget = absl::Seconds(5);
+
+TEST(WarmUp, OfAFastModelMeasuresBothSizesAndAllWidths) {
+  SimulatedClock clock;
+  TimedRunner runner(512, absl::Milliseconds(10), clock);
+  CostModel cost;
+  ASSERT_TRUE(WarmUp(runner, clock, /*max_rows=*/16, kBudget, &cost).ok());
+  EXPECT_THAT(cost.unet.areas(), ElementsAre(32 * 32, 64 * 64));
+  EXPECT_THAT(runner.calls, ::testing::Contains(Pair(32, 16)));
+  EXPECT_THAT(runner.calls, ::testing::Contains(Pair(64, 16)));
+}
+
+TEST(WarmUp, OfASlowModelAsksForOneRowOfItsSize) {
+  SimulatedClock clock;
+  TimedRunner runner(512, absl::Seconds(2.4), clock);
+  CostModel cost;
+  ASSERT_TRUE(WarmUp(runner, clock, /*max_rows=*/16, kBudget, &cost).ok());
+  EXPECT_THAT(runner.calls, ElementsAre(Pair(32, 1), Pair(32, 2), Pair(64, 1)));
+  EXPECT_NEAR(absl::ToDoubleSeconds(cost.unet.Predict(64 * 64, 4)), 9.6, 0.1);
+}
+
+TEST(WarmUp, LeavesOutACallThatWouldPassTheBudgetAndScalesFromASmallerOne) {
+  SimulatedClock clock;
+  TimedRunner runner(512, absl::Seconds(5), clock);
+  CostModel cost;
+  const absl::Time begin = clock.Now();
+  ASSERT_TRUE(WarmUp(runner, clock, /*max_rows=*/16, kBudget, &cost).ok());
+  EXPECT_THAT(runner.calls, ElementsAre(Pair(32, 1), Pair(32, 2)));
+  EXPECT_LT(clock.Now() - begin, kBudget);
+  EXPECT_NEAR(absl::ToDoubleSeconds(cost.unet.Predict(64 * 64, 4)), 20, 0.1);
+}
+
+TEST(WarmUp, OfASizeThatCannotBeHalvedMeasuresItWhateverItTakes) {
+  SimulatedClock clock;
+  TimedRunner runner(64, absl::Seconds(5), clock);
+  CostModel cost;
+  ASSERT_TRUE(WarmUp(runner, clock, /*max_rows=*/16, kBudget, &cost).ok());
+  EXPECT_THAT(runner.calls, ElementsAre(Pair(8, 1), Pair(8, 2)));
+}
+
+}  // namespace
+}  // namespace image_variations
