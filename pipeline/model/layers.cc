@@ -143,10 +143,9 @@ ResnetBlock ResnetBlock::Load(const WeightScope& scope, int64_t in, int64_t out,
                        .norm2 = GroupNorm::Load(scope["norm2"], out, groups, eps),
                        .conv2 = Conv2d::Load(scope["conv2"], out, out, 3, side)};
   if (in == out) return block;
-  const at::Tensor shortcut = scope["conv_shortcut"].Take("weight", {out, in, 1, 1});
+  const at::Tensor shortcut = scope["conv_shortcut"].Take("weight", {out, in, 1, 1}).flatten(1);
   const auto columns = [&](int64_t first, int64_t count, const at::Tensor& bias) {
-    const at::Tensor weight = shortcut.narrow(1, first, count).contiguous();
-    return Conv2d{.weight = PackConv2dWeight(weight, 1, 0, side),
+    return Linear{.weight = PackLinearWeight(shortcut.narrow(1, first, count).contiguous()),
                   .bias = bias,
                   .rows = scope.placement().rows};
   };
@@ -166,8 +165,10 @@ at::Tensor ResnetBlock::Forward(const at::Tensor& x, const at::Tensor& skip,
 at::Tensor ResnetBlock::Chain(const at::Tensor& x, const at::Tensor& skip,
                               const at::Tensor& time_bias) const {
   at::Tensor residual = x;
-  if (conv_shortcut) residual = conv_shortcut->Forward(x);
-  if (skip_shortcut) residual = skip_shortcut->ForwardAdd(skip, residual);
+  if (conv_shortcut) residual = FromTokens(conv_shortcut->Forward(ToTokens(x)), x);
+  if (skip_shortcut) {
+    residual = FromTokens(skip_shortcut->ForwardAdd(ToTokens(skip), ToTokens(residual)), x);
+  }
   if (skip.defined() && !skip_shortcut) residual = ToChannelsLast(at::cat({x, skip}, 1));
   const at::Tensor h = conv1.Forward(norm1.ForwardSiluOfBoth(x, skip));
   return conv2.ForwardAdd(norm2.ForwardSilu(h, time_bias), residual);

@@ -92,8 +92,8 @@ struct ResnetBlock {
   Conv2d conv1;
   GroupNorm norm2;
   Conv2d conv2;
-  std::optional<Conv2d> conv_shortcut = {};  // where the channels change
-  std::optional<Conv2d> skip_shortcut = {};  // its columns for the skip connection
+  std::optional<Linear> conv_shortcut = {};  // where the channels change
+  std::optional<Linear> skip_shortcut = {};  // its columns for the skip connection
 
   // `skip`: of the `in` channels, how many come from a skip connection.
   static ResnetBlock Load(const WeightScope&, int64_t in, int64_t out, int64_t groups, double eps,
