@@ -7,11 +7,9 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "pipeline/base/sha256.h"
 #include "pipeline/base/status_macros.h"
 
 namespace image_variations {
@@ -79,17 +77,6 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t max_b
   const absl::Status status = CheckNotLfsPointer(text);
   if (status.ok()) return text;
   return absl::InvalidArgumentError(absl::StrCat(path, ": ", status.message()));
-}
-
-absl::StatusOr<std::string> Sha256OfFile(const std::string& path) {
-  ASSIGN_OR_RETURN(File file, File::Open(path));
-  Sha256 sum;
-  std::vector<char> buffer(1 << 20);
-  for (;;) {
-    ASSIGN_OR_RETURN(const int64_t count, file.Read(absl::MakeSpan(buffer)));
-    if (count == 0) return std::move(sum).HexDigest();
-    sum.Update(absl::string_view(buffer.data(), static_cast<size_t>(count)));
-  }
 }
 
 absl::Status CheckNotLfsPointer(absl::string_view first_bytes) {

@@ -44,9 +44,6 @@ class File {
 // The whole of a small file. INVALID_ARGUMENT above max_bytes and for git-LFS pointers.
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t max_bytes);
 
-// As lower-case hex. Reads through a small buffer: the resident set does not grow.
-absl::StatusOr<std::string> Sha256OfFile(const std::string& path);
-
 // INVALID_ARGUMENT when a file's first bytes are those of a git-LFS pointer: a clone made without
 // LFS has these in place of the weights.
 absl::Status CheckNotLfsPointer(absl::string_view first_bytes);

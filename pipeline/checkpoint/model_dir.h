@@ -56,7 +56,7 @@ struct ModelDir {
 
 // sha256, lower-case hex, of each component's weight files (of the list of shard digests when there
 // are several), by folder name. INVALID_ARGUMENT names a file that differs from the manifest. Reads
-// the files through a small buffer: the resident set does not grow.
+// all files at the same time, each in a thread of its own.
 absl::StatusOr<std::map<std::string, std::string>> ComponentDigests(const ModelDir&);
 
 }  // namespace image_variations

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/memory_guard.h"
+#include "pipeline/base/sha256.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/checkpoint/file.h"
 
@@ -21,6 +22,14 @@ static_assert(std::endian::native == std::endian::little);
 
 constexpr uint64_t kHeaderLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // as the reference implementation
+
+// Whole pages, also those shared with a neighbour: they are clean, and come back when read.
+void ReleasePages(absl::Span<const char> bytes) {
+  if (bytes.empty()) return;
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t into_page = reinterpret_cast<uintptr_t>(bytes.data()) % page;
+  madvise(const_cast<char*>(bytes.data() - into_page), bytes.size() + into_page, MADV_DONTNEED);
+}
 
 }  // namespace
 
@@ -100,13 +109,18 @@ std::vector<std::string> SafetensorsFile::names() const {
   return names;
 }
 
-void SafetensorsFile::Release(const TensorView& view) {
-  if (view.bytes.empty()) return;
-  // Whole pages, also those shared with a neighbour: they are clean, and come back when read.
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const uintptr_t into_page = reinterpret_cast<uintptr_t>(view.bytes.data()) % page;
-  madvise(const_cast<char*>(view.bytes.data() - into_page), view.bytes.size() + into_page,
-          MADV_DONTNEED);
+std::string SafetensorsFile::Sha256() const {
+  constexpr size_t kPiece = size_t{4} << 20;
+  image_variations::Sha256 sum;
+  for (absl::string_view rest = mapping_->bytes(); !rest.empty();) {
+    const absl::string_view piece = rest.substr(0, kPiece);
+    sum.Update(piece);
+    ReleasePages({piece.data(), piece.size()});
+    rest.remove_prefix(piece.size());
+  }
+  return std::move(sum).HexDigest();
 }
+
+void SafetensorsFile::Release(const TensorView& view) { ReleasePages(view.bytes); }
 
 }  // namespace image_variations

@@ -43,6 +43,8 @@ class SafetensorsFile {
   absl::StatusOr<TensorView> Find(absl::string_view name) const;  // NOT_FOUND names tensor and file
   std::vector<std::string> names() const;                         // sorted
   const std::string& path() const { return path_; }
+  // SHA-256 of the whole file, lower-case hex. The resident set grows by a few megabytes at most.
+  std::string Sha256() const;
 
   // Tells the kernel that these pages will not be read again: they leave this process's resident
   // set. Reading them later is allowed and brings them back.

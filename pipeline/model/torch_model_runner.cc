@@ -1,5 +1,7 @@
 #include "pipeline/model/torch_model_runner.h"
 
+#include <future>
+
 #include "ATen/Context.h"
 #include "ATen/Parallel.h"
 #include "ATen/Version.h"
@@ -107,11 +109,13 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> MakeTorchModelRunner(
                                                     ? RowInvariance::Policy::kRowsAsAlone
                                                     : RowInvariance::Policy::kWholeBatches);
     placement.rows = rows.get();
+    auto computed = std::async(std::launch::async, [&dir] { return ComponentDigests(dir); });
+    absl::StatusOr<Networks> networks = LoadNetworks(dir, placement);
     // First: a file that differs from the manifest is a better reason than what it breaks.
-    ASSIGN_OR_RETURN(auto digests, ComponentDigests(dir));
-    ASSIGN_OR_RETURN(Networks networks, LoadNetworks(dir, placement));
+    ASSIGN_OR_RETURN(auto digests, computed.get());
+    RETURN_IF_ERROR(networks.status());
     ModelInfo info = Describe(dir, std::move(digests), placement, threads);
-    return std::make_unique<NetworkRunner>(std::move(networks), std::move(rows), std::move(info),
+    return std::make_unique<NetworkRunner>(*std::move(networks), std::move(rows), std::move(info),
                                            options.max_slots);
   };
   ASSIGN_OR_RETURN(std::unique_ptr<NetworkRunner> runner, GuardTorch("loading the model", load));

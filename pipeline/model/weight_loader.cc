@@ -123,9 +123,10 @@ at::Tensor WeightLoader::ToDevice(const TensorView& view, at::IntArrayRef shape)
   // ATen has no view of constant memory; in inference nothing writes to weights.
   void* mapped = const_cast<char*>(view.bytes.data());
   const bool stays_mapped = placement_.device.is_cpu() && type == placement_.dtype && aligned;
-  if (stays_mapped)
+  if (stays_mapped) {  // until it is packed, where it is
     return at::from_blob(
-        mapped, shape, [file = weights_](void*) {}, type);
+        mapped, shape, [file = weights_, view](void*) { ComponentWeights::Release(view); }, type);
+  }
 
   at::Tensor copy = at::empty(shape, type);
   std::memcpy(copy.mutable_data_ptr(), mapped, view.bytes.size());

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "pipeline/checkpoint/file.h"
+#include "pipeline/base/sha256.h"
 #include "tests/pipeline/checkpoint/bundled_model.h"
 #include "tests/pipeline/checkpoint/safetensors_bytes.h"
 
@@ -241,7 +241,7 @@ TEST_F(ModelDirTest, HoldsConfigsAgainstTheManifest) {
   std::string manifest;
   for (const char* file : kFiles) {
     absl::StrAppend(&manifest, manifest.empty() ? "{" : ",", "\"", file, "\": \"",
-                    *Sha256OfFile((folder_.path() / "model" / file).string()), "\"");
+                    Sha256OfText(ReadBundled(file)), "\"");
   }
   Write("manifest.json", manifest + "}");
   EXPECT_TRUE(Open().ok()) << OpenMessage();
