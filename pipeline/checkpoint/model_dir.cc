@@ -1,9 +1,7 @@
 #include "pipeline/checkpoint/model_dir.h"
 
 #include <algorithm>
-#include <deque>
 #include <filesystem>
-#include <future>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -229,21 +227,13 @@ absl::StatusOr<ModelDir> ModelDir::Open(const std::string& model, const std::str
 }
 
 absl::StatusOr<std::map<std::string, std::string>> ComponentDigests(const ModelDir& model) {
-  const ComponentWeights* const components[] = {&model.unet_weights, &model.vae_weights,
-                                                &model.image_encoder_weights,
-                                                &model.safety_checker_weights};
-  std::deque<std::future<std::string>> sums;  // in the order of files
-  for (const ComponentWeights* weights : components) {
-    for (const SafetensorsFile& file : weights->files) {
-      sums.push_back(std::async(std::launch::async, [&file] { return file.Sha256(); }));
-    }
-  }
   std::map<std::string, std::string> digests;
-  for (const ComponentWeights* weights : components) {
+  for (const ComponentWeights* weights :
+       {&model.unet_weights, &model.vae_weights, &model.image_encoder_weights,
+        &model.safety_checker_weights}) {
     std::vector<std::string> of_files;
     for (const SafetensorsFile& file : weights->files) {
-      const std::string digest = sums.front().get();
-      sums.pop_front();
+      const std::string digest = file.Sha256();
       const std::string name = fs::path(file.path()).filename().string();
       RETURN_IF_ERROR(model.manifest.Check(absl::StrCat(weights->folder, "/", name), digest));
       of_files.push_back(digest);

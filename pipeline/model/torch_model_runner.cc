@@ -78,8 +78,16 @@ std::string Fingerprint(const ModelInfo& info, const std::string& device_model, 
   return ShortHash(parts);
 }
 
-ModelInfo Describe(const ModelDir& dir, std::map<std::string, std::string> digests,
-                   const Placement& placement, int threads) {
+using Digests = std::map<std::string, std::string>;
+
+// ComponentDigests, by a thread of LibTorch's pool.
+std::future<absl::StatusOr<Digests>> StartDigests(const ModelDir& dir) {
+  auto promise = std::make_shared<std::promise<absl::StatusOr<Digests>>>();
+  at::launch([promise, dir] { promise->set_value(ComponentDigests(dir)); });
+  return promise->get_future();
+}
+
+ModelInfo Describe(const ModelDir& dir, Digests digests, const Placement& placement, int threads) {
   ModelInfo info;
   info.model_id = dir.model_id;
   info.revision = dir.revision;
@@ -109,7 +117,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> MakeTorchModelRunner(
                                                     ? RowInvariance::Policy::kRowsAsAlone
                                                     : RowInvariance::Policy::kWholeBatches);
     placement.rows = rows.get();
-    auto computed = std::async(std::launch::async, [&dir] { return ComponentDigests(dir); });
+    auto computed = StartDigests(dir);
     absl::StatusOr<Networks> networks = LoadNetworks(dir, placement);
     // First: a file that differs from the manifest is a better reason than what it breaks.
     ASSIGN_OR_RETURN(auto digests, computed.get());
