@@ -12,6 +12,11 @@ endif()
 set(CMAKE_MESSAGE_LOG_LEVEL ERROR)  # the wheel warns that it has no kineto, which nobody here needs
 find_package(Torch CONFIG REQUIRED PATHS ${IV_TORCH_DIRS} NO_DEFAULT_PATH)
 unset(CMAKE_MESSAGE_LOG_LEVEL)
+# at::parallel_for is a loop in one thread unless its caller is compiled with OpenMP; the threads are the wheel's own.
+file(GLOB IV_TORCH_GOMP "${TORCH_INSTALL_PREFIX}/lib/libgomp*.so*")
+add_library(iv_torch_openmp INTERFACE)
+target_compile_options(iv_torch_openmp INTERFACE -fopenmp)
+target_link_libraries(iv_torch_openmp INTERFACE ${IV_TORCH_GOMP})
 if(TORCH_CXX_FLAGS MATCHES "_GLIBCXX_USE_CXX11_ABI=0")
   message(FATAL_ERROR "this LibTorch has the old C++ ABI; gRPC and Abseil of the distribution need the new one")
 endif()
