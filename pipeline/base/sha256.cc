@@ -1,7 +1,9 @@
 #include "pipeline/base/sha256.h"
 
+#include <openssl/err.h>
 #include <openssl/evp.h>
 
+#include <new>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -14,7 +16,12 @@ struct Sha256::Context {
 };
 
 Sha256::Sha256() : context_(std::make_unique<Context>()) {
-  IV_CHECK(EVP_DigestInit_ex(context_->evp.get(), EVP_sha256(), nullptr) == 1);
+  // SHA-256 is always there, so that nothing fails here but an allocation.
+  if (context_->evp == nullptr ||
+      EVP_DigestInit_ex(context_->evp.get(), EVP_sha256(), nullptr) != 1) {
+    ERR_clear_error();  // else the thread's next use of TLS finds it
+    throw std::bad_alloc();
+  }
 }
 
 Sha256::~Sha256() = default;

@@ -8,7 +8,8 @@
 
 namespace image_variations {
 
-// Takes bytes in pieces. Thread-compatible.
+// Takes bytes in pieces. Thread-compatible. Throws std::bad_alloc where memory runs out, as
+// containers do.
 class Sha256 {
  public:
   Sha256();

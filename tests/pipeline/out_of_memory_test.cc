@@ -1,10 +1,14 @@
 // Memory runs out at every allocation in turn, in what reads untrusted bytes: each time there is a
 // status, and everything is given back.
+#include <openssl/err.h>
+
 #include <functional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
+#include "pipeline/base/memory_guard.h"
+#include "pipeline/base/sha256.h"
 #include "pipeline/checkpoint/safetensors.h"
 #include "pipeline/image/codec.h"
 #include "tests/pipeline/checkpoint/safetensors_bytes.h"
@@ -82,6 +86,26 @@ TEST(OutOfMemory, WhileDecodingADamagedJpeg) {
   ExpectDecoding(bytes + std::string("\xFF\xC0\0\1\xFF\xD9", 6), StatusCode::kInvalidArgument);
 }
 
+TEST(OutOfMemory, PeekingAllocatesNothing) {
+  for (const ImageFormat format : {ImageFormat::kPng, ImageFormat::kJpeg}) {
+    const std::string bytes = EncodeImage(MakeNoise(19, 11), {.format = format}).value();
+    const AllocationCounts counts =
+        RunWithFailingMalloc(1, [&] { ASSERT_TRUE(PeekImage(bytes, {}).ok()); });
+    EXPECT_EQ(counts.made, 0) << MimeType(format);
+  }
+}
+
+TEST(OutOfMemory, WhilePeekingAtWhatIsRefused) {
+  for (const ImageFormat format : {ImageFormat::kPng, ImageFormat::kJpeg}) {
+    const std::string bytes = EncodeImage(MakeNoise(19, 11), {.format = format}).value();
+    ExpectAStatusAtEveryAllocation([&] { return PeekImage(bytes, {.max_side = 10}).status(); },
+                                   StatusCode::kOutOfRange);
+    ExpectAStatusAtEveryAllocation(
+        [&] { return PeekImage(absl::string_view(bytes).substr(0, 40), {}).status(); },
+        StatusCode::kInvalidArgument);
+  }
+}
+
 TEST(OutOfMemory, WhileEncoding) {
   for (const ImageFormat format : {ImageFormat::kPng, ImageFormat::kJpeg}) {
     const Image image = MakeNoise(19, 11);
@@ -106,6 +130,15 @@ TEST(OutOfMemory, WhileReadingADamagedCheckpoint) {
       folder.Write("model.safetensors", SafetensorsBytes(R"({"a":{"dtype":"F32","shape":[2)"));
   ExpectAStatusAtEveryAllocation([&] { return SafetensorsFile::Open(path).status(); },
                                  StatusCode::kInvalidArgument);
+}
+
+TEST(OutOfMemory, WhileSummingUp) {
+  ERR_clear_error();  // makes what OpenSSL keeps for each thread
+  ExpectAStatusAtEveryAllocation([] {
+    return GuardMemory([] {
+      return Sha256OfText("abc").size() == 64 ? absl::OkStatus() : absl::InternalError("no digest");
+    });
+  });
 }
 
 }  // namespace
