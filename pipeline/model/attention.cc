@@ -7,25 +7,13 @@
 #include <vector>
 
 #include "ATen/Parallel.h"
-#include "ATen/native/CPUBlas.h"
 #include "ATen/ops/empty.h"
 #include "ATen/ops/scaled_dot_product_attention.h"
-#include "pipeline/model/bfloat16_product.h"
+#include "pipeline/model/small_product.h"
 #include "pipeline/model/vector_math.h"
 
 namespace image_variations {
 namespace {
-
-void MultiplyMatrices(int64_t m, int64_t n, int64_t k, int64_t stride_a, int64_t stride_b,
-                      int64_t stride_c, bool add, const c10::BFloat16* a, const c10::BFloat16* b,
-                      float* c) {
-  MultiplyBfloat16(m, n, k, stride_a, stride_b, stride_c, add, a, b, c);
-}
-
-void MultiplyMatrices(int64_t m, int64_t n, int64_t k, int64_t stride_a, int64_t stride_b,
-                      int64_t stride_c, bool add, const float* a, const float* b, float* c) {
-  at::native::cpublas::brgemm(m, n, k, stride_a, stride_b, stride_c, add, a, b, c);
-}
 
 // Scores of this many queries and keys at a time stay in the second cache, with what they are made
 // from and made into.
@@ -126,15 +114,15 @@ class BlockedAttention {
     std::fill_n(scratch->weight_sum, queries, 0.0f);
     for (int64_t first_key = 0; first_key < tokens_; first_key += keys_per_block_) {
       const int64_t keys = std::min(keys_per_block_, padded_tokens_ - first_key);
-      MultiplyMatrices(queries, keys, head_width_, 3 * width_, ScoreStride(), ScoreStride(),
-                       /*add_C=*/false, Projection(0, head, first_query),
-                       Keys(head, first_key / keys_per_block_), scratch->scores.data());
+      MultiplySmall(queries, keys, head_width_, 3 * width_, ScoreStride(), ScoreStride(),
+                    /*add=*/false, Projection(0, head, first_query),
+                    Keys(head, first_key / keys_per_block_), scratch->scores.data());
       for (int64_t query = 0; query < queries; ++query) {
         WeighScores(query, std::min(keys, tokens_ - first_key), keys, first_key == 0, scratch);
       }
-      MultiplyMatrices(queries, head_width_, keys, ScoreStride(), head_width_, head_width_,
-                       /*add_C=*/first_key > 0, Weights(*scratch), Values(head, first_key),
-                       scratch->sums.data());
+      MultiplySmall(queries, head_width_, keys, ScoreStride(), head_width_, head_width_,
+                    /*add=*/first_key > 0, Weights(*scratch), Values(head, first_key),
+                    scratch->sums.data());
     }
     for (int64_t query = 0; query < queries; ++query) {
       Multiply(scratch->sums.data() + query * head_width_, head_width_,
@@ -179,9 +167,8 @@ class BlockedAttention {
 
 bool HasBlockedKernel(const at::Tensor& projected, int64_t heads) {
   if (!projected.is_cpu() || !projected.is_contiguous()) return false;
-  if (projected.scalar_type() == at::kFloat) return true;
-  return projected.scalar_type() == at::kBFloat16 && projected.size(2) / 3 / heads % 2 == 0 &&
-         HasBfloat16Product();
+  return HasSmallProduct(projected.scalar_type()) &&
+         (projected.scalar_type() == at::kFloat || projected.size(2) / 3 / heads % 2 == 0);
 }
 
 }  // namespace
