@@ -64,7 +64,7 @@ at::Tensor Conv2d::Run(const at::Tensor& x, PostOp post_op, const at::Tensor& op
   const int64_t positions = x.size(2) * x.size(3) / (stride * stride);
   const RowInvariance::Operation operation = {
       .kind = "conv2d",
-      .constants = {weight.size(0), weight.size(2), stride, static_cast<int64_t>(post_op)},
+      .constants = {bias.size(0), weight.size(2), stride, static_cast<int64_t>(post_op)},
       .multiplications_per_row = positions * weight.numel()};
   return rows->Run(operation, {x, operand}, [&](at::TensorList inputs) {
     return RunConv2d(inputs[0], weight, bias, stride, padding, post_op, inputs[1]);

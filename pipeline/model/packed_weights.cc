@@ -11,6 +11,7 @@
 #include "ATen/ops/linear.h"
 #include "ATen/ops/mkldnn_convolution.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/model/winograd.h"
 
 namespace image_variations {
 namespace {
@@ -21,6 +22,10 @@ using OptionalName = std::optional<c10::string_view>;
 
 // Below this a call of oneDNN costs more than the product.
 constexpr int64_t kWorthPacking = 256 * 256;
+
+// On smaller pictures reading the transformed weights, 16/9 of the plain ones, costs what they
+// save.
+constexpr int64_t kLeastWinogradSide = 32;
 
 // LibTorch's names for oneDNN's operations, which have no C++ header: aten's
 // native/mkldnn/RegisterMkldnnOpContextClass.cpp.
@@ -67,6 +72,9 @@ at::Tensor PackLinearWeight(const at::Tensor& weight) {
 
 at::Tensor PackConv2dWeight(const at::Tensor& weight, int64_t stride, int64_t padding,
                             int64_t side) {
+  if (stride == 1 && padding == 1 && side >= kLeastWinogradSide && HasWinogradKernel(weight)) {
+    return PackWinogradWeight(weight);
+  }
   if (!HasPackedKernels(weight)) {
     return weight.is_cpu() ? weight : weight.contiguous(at::MemoryFormat::ChannelsLast);
   }
@@ -96,6 +104,8 @@ at::Tensor RunLinear(const at::Tensor& x, const at::Tensor& weight, const at::Te
 
 at::Tensor RunConv2d(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                      int64_t stride, int64_t padding, PostOp post_op, const at::Tensor& operand) {
+  IV_CHECK(post_op == PostOp::kNone || post_op == PostOp::kAdd);
+  if (IsWinogradWeight(weight)) return RunWinograd(x, weight, bias, operand);
   if (!weight.is_mkldnn()) {
     return Apply(post_op, at::conv2d(x, weight, bias, stride, padding), operand);
   }
@@ -114,7 +124,6 @@ at::Tensor RunConv2d(const at::Tensor& x, const at::Tensor& weight, const at::Te
     return unary.call(x, weight, Optional(bias), paddings, strides, dilations, 1, "none", Scalars(),
                       "");
   }
-  IV_CHECK(post_op == PostOp::kAdd);
   return binary.call(x, operand, weight, Optional(bias), paddings, strides, dilations, 1, "add",
                      at::Scalar(1), std::nullopt, Scalars(), std::nullopt);
 }
