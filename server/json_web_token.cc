@@ -5,7 +5,6 @@
 #include <openssl/pem.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
@@ -13,13 +12,11 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "pipeline/base/config_reader.h"
+#include "pipeline/base/json_value.h"
 #include "pipeline/base/status_macros.h"
 
 namespace image_variations {
 namespace {
-
-using nlohmann::json;
 
 constexpr size_t kMaxTokenBytes = 8 << 10;
 constexpr int kMaxDepth = 8;
@@ -55,38 +52,34 @@ absl::StatusOr<std::string> DecodePart(absl::string_view part) {
   return bytes;
 }
 
-absl::StatusOr<json> DecodeObject(absl::string_view part) {
+absl::StatusOr<JsonValue> DecodeObject(absl::string_view part) {
   ASSIGN_OR_RETURN(const std::string text, DecodePart(part));
-  absl::StatusOr<json> object = ParseStrictJson(text, kMaxDepth);
-  if (!object.ok() || !object->is_object()) return Refuse("not a JSON object");
+  absl::StatusOr<JsonValue> object = ParseStrictJson(text, kMaxDepth);
+  if (!object.ok() || object->AsObject() == nullptr) return Refuse("not a JSON object");
   return object;
 }
 
-const json* Find(const json& object, const char* key) {
-  const auto found = object.find(key);
-  return found == object.end() ? nullptr : &*found;
-}
-
 // "" when it is not there or no string.
-std::string Text(const json& object, const char* key) {
-  const json* value = Find(object, key);
-  return value != nullptr && value->is_string() ? value->get<std::string>() : "";
+std::string Text(const JsonValue& object, absl::string_view key) {
+  const JsonValue* value = object.Find(key);
+  return value != nullptr && value->AsString() != nullptr ? *value->AsString() : "";
 }
 
-std::optional<absl::Time> Time(const json& object, const char* key) {
-  const json* value = Find(object, key);
-  if (value == nullptr || !value->is_number()) return std::nullopt;
-  const double seconds = value->get<double>();
-  if (!(seconds >= 0 && seconds < 1e12)) return std::nullopt;
-  return absl::UnixEpoch() + absl::Seconds(seconds);
+std::optional<absl::Time> Time(const JsonValue& object, absl::string_view key) {
+  const JsonValue* value = object.Find(key);
+  const std::optional<double> seconds = value == nullptr ? std::nullopt : value->AsNumber();
+  if (!seconds || !(*seconds >= 0 && *seconds < 1e12)) return std::nullopt;
+  return absl::UnixEpoch() + absl::Seconds(*seconds);
 }
 
-bool IsFor(const json& claims, const std::string& audience) {
-  const json* value = Find(claims, "aud");
+bool IsFor(const JsonValue& claims, const std::string& audience) {
+  const JsonValue* value = claims.Find("aud");
   if (value == nullptr) return false;
-  if (!value->is_array()) return Text(claims, "aud") == audience;
-  return std::any_of(value->begin(), value->end(),
-                     [&](const json& one) { return one.is_string() && one == audience; });
+  const JsonValue wanted(audience);
+  if (const JsonValue::Array* all = value->AsArray()) {
+    return std::find(all->begin(), all->end(), wanted) != all->end();
+  }
+  return *value == wanted;
 }
 
 // JWS has the two numbers of an ECDSA signature side by side, OpenSSL wants them in DER.
@@ -138,21 +131,21 @@ absl::StatusOr<TokenClaims> TokenVerifier::Verify(absl::string_view token, absl:
   if (token.size() > kMaxTokenBytes) return Refuse("longer than 8 KiB");
   const std::vector<absl::string_view> parts = absl::StrSplit(token, '.');
   if (parts.size() != 3) return Refuse("not three parts");
-  ASSIGN_OR_RETURN(const json header, DecodeObject(parts[0]));
-  if (Find(header, "crit") != nullptr) return Refuse("it has extensions that are not known here");
+  ASSIGN_OR_RETURN(const JsonValue header, DecodeObject(parts[0]));
+  if (header.Find("crit") != nullptr) return Refuse("it has extensions that are not known here");
   ASSIGN_OR_RETURN(const std::string signature, DecodePart(parts[2]));
   if (!IsSigned(Text(header, "alg"), token.substr(0, parts[0].size() + 1 + parts[1].size()),
                 signature)) {
     return Refuse("not signed by a known key");
   }
 
-  ASSIGN_OR_RETURN(const json claims, DecodeObject(parts[1]));
+  ASSIGN_OR_RETURN(const JsonValue claims, DecodeObject(parts[1]));
   if (Text(claims, "iss") != issuer_) return Refuse("from another issuer");
   if (!IsFor(claims, audience_)) return Refuse("for another audience");
   const std::optional<absl::Time> until = Time(claims, "exp");
   if (!until) return Refuse("it does not say until when it is valid");
   if (now >= *until + kClockSkew) return Refuse("expired");
-  const bool has_begin = Find(claims, "nbf") != nullptr;
+  const bool has_begin = claims.Find("nbf") != nullptr;
   const std::optional<absl::Time> from = Time(claims, "nbf");
   if (has_begin && !(from && now >= *from - kClockSkew)) return Refuse("not valid yet");
   const std::string subject = Text(claims, "sub");

@@ -31,7 +31,7 @@ OUTSIDERS = {
                                                "tests/support"],
     r"prometheus/": ["server", "tests/server", "tests/system"],
     r"jpeglib\.h|jerror\.h|png\.h|setjmp\.h|csetjmp": ["pipeline/image", "tests"],
-    r"nlohmann/": ["pipeline/base", "pipeline/sampler", "pipeline/checkpoint", "server", "client", "tests"],
+    r"nlohmann/": ["pipeline/base", "pipeline/checkpoint", "client", "tests"],
     r"CLI/": ["server", "client", "pipeline/base", "tests"],
     r"(thread|stop_token|pthread\.h)$": ["server", "client", "tests"],
     r"random$": ["server", "client", "tests"],

@@ -1,7 +1,6 @@
 #include "pipeline/base/config_reader.h"
 
-#include <nlohmann/json.hpp>
-#include <set>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -12,55 +11,7 @@
 namespace image_variations {
 namespace {
 
-using nlohmann::json;
-
 constexpr int kMaxConfigDepth = 16;
-
-// Walks a document without building it, and stops at the first thing that strict reading refuses.
-class StrictnessCheck final : public nlohmann::json_sax<json> {
- public:
-  explicit StrictnessCheck(int max_depth) : max_depth_(max_depth) {}
-
-  const std::string& problem() const { return problem_; }
-
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t&) override { return true; }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(std::size_t) override { return Enter(); }
-  bool start_array(std::size_t) override { return Enter(); }
-  bool end_object() override { return Leave(); }
-  bool end_array() override { return Leave(); }
-  bool key(string_t& name) override {
-    if (keys_.back().insert(name).second) return true;
-    problem_ = absl::StrCat("the key \"", name, "\" appears twice in one object");
-    return false;
-  }
-  bool parse_error(std::size_t position, const std::string&,
-                   const nlohmann::detail::exception&) override {
-    problem_ = absl::StrCat("not valid JSON at byte ", position);
-    return false;
-  }
-
- private:
-  bool Enter() {
-    keys_.emplace_back();
-    if (keys_.size() <= static_cast<std::size_t>(max_depth_)) return true;
-    problem_ = absl::StrCat("JSON nested deeper than ", max_depth_);
-    return false;
-  }
-  bool Leave() {
-    keys_.pop_back();
-    return true;
-  }
-
-  const int max_depth_;
-  std::vector<std::set<std::string>> keys_;  // of each open object or array
-  std::string problem_;
-};
 
 // Python writes NaN, Infinity and -Infinity, which JSON does not have; outside strings they become
 // null.
@@ -90,67 +41,68 @@ std::string ReplacePythonNumbers(absl::string_view text) {
   return replaced;
 }
 
-bool IsIntegerIn(const json& value, ConfigReader::Range range) {
-  if (!value.is_number_integer()) return false;
-  if (value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{INT64_MAX}) return false;
-  const int64_t number = value.get<int64_t>();
-  return number >= range.low && number <= range.high;
+// nullptr unless it is an integer in the range.
+const int64_t* IntegerIn(const JsonValue& value, ConfigReader::Range range) {
+  const int64_t* number = value.AsInteger();
+  return number != nullptr && *number >= range.low && *number <= range.high ? number : nullptr;
 }
+
+// Of an array; none of any other value.
+const JsonValue::Array& ElementsOf(const JsonValue& value) {
+  static const auto& kNone = *new JsonValue::Array;
+  const JsonValue::Array* elements = value.AsArray();
+  return elements == nullptr ? kNone : *elements;
+}
+
+JsonValue EmptyObject() { return JsonValue(JsonValue::Object()); }
 
 }  // namespace
 
-absl::StatusOr<json> ParseStrictJson(absl::string_view text, int max_depth) {
-  StrictnessCheck check(max_depth);
-  if (!json::sax_parse(text.begin(), text.end(), &check)) {
-    return absl::InvalidArgumentError(check.problem());
-  }
-  return json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
-}
-
 ConfigReader::ConfigReader(absl::string_view json_text) {
-  absl::StatusOr<json> document = ParseStrictJson(ReplacePythonNumbers(json_text), kMaxConfigDepth);
+  absl::StatusOr<JsonValue> document =
+      ParseStrictJson(ReplacePythonNumbers(json_text), kMaxConfigDepth);
   if (!document.ok()) {
     Fail(document.status().message());
-  } else if (!document->is_object()) {
+  } else if (!document->AsObject()) {
     Fail("not a JSON object");
   } else {
-    object_ = std::make_shared<const json>(*std::move(document));
+    object_ = std::make_shared<const JsonValue>(*std::move(document));
     return;
   }
-  object_ = std::make_shared<const json>(json::object());
+  object_ = std::make_shared<const JsonValue>(EmptyObject());
 }
 
-ConfigReader::ConfigReader(std::shared_ptr<const json> object, std::string prefix)
+ConfigReader::ConfigReader(std::shared_ptr<const JsonValue> object, std::string prefix)
     : object_(std::move(object)), prefix_(std::move(prefix)) {}
 
 bool ConfigReader::Has(absl::string_view key) const { return Value(key) != nullptr; }
 
 bool ConfigReader::IsObject(absl::string_view key) const {
-  return Has(key) && Value(key)->is_object();
+  return Has(key) && Value(key)->AsObject() != nullptr;
 }
 
 bool ConfigReader::IsList(absl::string_view key) const {
-  return Has(key) && Value(key)->is_array();
+  return Has(key) && Value(key)->AsArray() != nullptr;
 }
 
 std::vector<std::string> ConfigReader::keys() const {
   std::vector<std::string> keys;
-  for (const auto& item : object_->items()) keys.push_back(item.key());
+  for (const auto& [key, value] : *object_->AsObject()) keys.push_back(key);
   return keys;
 }
 
 int ConfigReader::Int(absl::string_view key, int absent, Range range) {
-  const json* value = Value(key);
+  const JsonValue* value = Value(key);
   if (value == nullptr) return absent;
-  if (IsIntegerIn(*value, range)) return value->get<int>();
+  if (const int64_t* number = IntegerIn(*value, range)) return static_cast<int>(*number);
   FailType(key, absl::StrCat("an integer from ", range.low, " to ", range.high));
   return absent;
 }
 
 double ConfigReader::Number(absl::string_view key, double absent) {
-  const json* value = Value(key);
+  const JsonValue* value = Value(key);
   if (value == nullptr) return absent;
-  if (value->is_number()) return value->get<double>();
+  if (const std::optional<double> number = value->AsNumber()) return *number;
   FailType(key, "a number");
   return absent;
 }
@@ -163,67 +115,65 @@ double ConfigReader::Positive(absl::string_view key, double absent) {
 }
 
 bool ConfigReader::Bool(absl::string_view key, bool absent) {
-  const json* value = Value(key);
+  const JsonValue* value = Value(key);
   if (value == nullptr) return absent;
-  if (value->is_boolean()) return value->get<bool>();
+  if (const bool* truth = value->AsBool()) return *truth;
   FailType(key, "true or false");
   return absent;
 }
 
 std::string ConfigReader::String(absl::string_view key, absl::string_view absent) {
-  const json* value = Value(key);
+  const JsonValue* value = Value(key);
   if (value == nullptr) return std::string(absent);
-  if (value->is_string()) return value->get<std::string>();
+  if (const std::string* text = value->AsString()) return *text;
   FailType(key, "a string");
   return std::string(absent);
 }
 
 std::vector<int> ConfigReader::Ints(absl::string_view key, std::vector<int> absent, Range range) {
-  const json* value = Value(key);
+  const JsonValue* value = Value(key);
   if (value == nullptr) return absent;
   std::vector<int> numbers;
-  if (value->is_array()) {
-    for (const json& element : *value) {
-      if (IsIntegerIn(element, range)) numbers.push_back(element.get<int>());
+  const JsonValue::Array& elements = ElementsOf(*value);
+  for (const JsonValue& element : elements) {
+    if (const int64_t* number = IntegerIn(element, range)) {
+      numbers.push_back(static_cast<int>(*number));
     }
   }
-  if (!numbers.empty() && numbers.size() == value->size()) return numbers;
+  if (!numbers.empty() && numbers.size() == elements.size()) return numbers;
   FailType(key, absl::StrCat("a list of integers from ", range.low, " to ", range.high));
   return absent;
 }
 
 std::vector<double> ConfigReader::Numbers(absl::string_view key, std::vector<double> absent) {
-  const json* value = Value(key);
+  const JsonValue* value = Value(key);
   if (value == nullptr) return absent;
   std::vector<double> numbers;
-  if (value->is_array()) {
-    for (const json& element : *value) {
-      if (element.is_number()) numbers.push_back(element.get<double>());
-    }
+  const JsonValue::Array& elements = ElementsOf(*value);
+  for (const JsonValue& element : elements) {
+    if (const std::optional<double> number = element.AsNumber()) numbers.push_back(*number);
   }
-  if (!numbers.empty() && numbers.size() == value->size()) return numbers;
+  if (!numbers.empty() && numbers.size() == elements.size()) return numbers;
   FailType(key, "a list of numbers");
   return absent;
 }
 
 std::vector<std::string> ConfigReader::Strings(absl::string_view key,
                                                std::vector<std::string> absent) {
-  const json* value = Value(key);
+  const JsonValue* value = Value(key);
   if (value == nullptr) return absent;
   std::vector<std::string> strings;
-  if (value->is_array()) {
-    for (const json& element : *value) {
-      if (element.is_string()) strings.push_back(element.get<std::string>());
-    }
+  const JsonValue::Array& elements = ElementsOf(*value);
+  for (const JsonValue& element : elements) {
+    if (const std::string* text = element.AsString()) strings.push_back(*text);
   }
-  if (!strings.empty() && strings.size() == value->size()) return strings;
+  if (!strings.empty() && strings.size() == elements.size()) return strings;
   FailType(key, "a list of strings");
   return absent;
 }
 
 int ConfigReader::UniformInt(absl::string_view key, int absent, Range range) {
-  const json* value = Value(key);
-  if (value == nullptr || !value->is_array()) return Int(key, absent, range);
+  if (!IsList(key)) return Int(key, absent, range);
   const std::vector<int> numbers = Ints(key, {absent}, range);
   for (const int number : numbers) {
     if (number == numbers.front()) continue;
@@ -237,26 +187,26 @@ ConfigReader ConfigReader::Object(absl::string_view key) {
   const std::string prefix = absl::StrCat(prefix_, key, ".");
   if (IsObject(key)) return ConfigReader({object_, Value(key)}, prefix);
   FailType(key, "an object");
-  return ConfigReader(std::make_shared<const json>(json::object()), prefix);
+  return ConfigReader(std::make_shared<const JsonValue>(EmptyObject()), prefix);
 }
 
 void ConfigReader::Only(absl::string_view key, absl::string_view implemented) {
-  const json* value = Value(key);
+  const JsonValue* value = Value(key);
   if (value == nullptr) return;
-  if (value->is_string() && value->get_ref<const std::string&>() == implemented) return;
+  if (const std::string* text = value->AsString(); text != nullptr && *text == implemented) return;
   FailUnimplemented(key, absl::StrCat("\"", implemented, "\""));
 }
 
 void ConfigReader::Only(absl::string_view key, bool implemented) {
-  const json* value = Value(key);
-  if (value == nullptr || *value == json(implemented)) return;
+  const JsonValue* value = Value(key);
+  if (value == nullptr || *value == JsonValue(implemented)) return;
   FailUnimplemented(key, implemented ? "true" : "false");
 }
 
 void ConfigReader::Only(absl::string_view key, double implemented) {
-  const json* value = Value(key);
+  const JsonValue* value = Value(key);
   if (value == nullptr) return;
-  if (value->is_number() && value->get<double>() == implemented) return;
+  if (value->AsNumber() == implemented) return;
   FailUnimplemented(key, absl::StrCat(implemented));
 }
 
@@ -267,8 +217,8 @@ void ConfigReader::OnlyNull(std::initializer_list<absl::string_view> keys) {
 }
 
 void ConfigReader::OnlyEmpty(absl::string_view key) {
-  const json* value = Value(key);
-  if (value != nullptr && *value != json::array()) FailUnimplemented(key, "[]");
+  const JsonValue* value = Value(key);
+  if (value != nullptr && *value != JsonValue(JsonValue::Array())) FailUnimplemented(key, "[]");
 }
 
 void ConfigReader::Require(absl::string_view key) {
@@ -288,19 +238,19 @@ absl::Status ConfigReader::status() const {
   return absl::InvalidArgumentError(absl::StrJoin(problems_, "; "));
 }
 
-const json* ConfigReader::Value(absl::string_view key) const {
-  const auto found = object_->find(std::string(key));
-  return found == object_->end() || found->is_null() ? nullptr : &*found;
+const JsonValue* ConfigReader::Value(absl::string_view key) const {
+  const JsonValue* value = object_->Find(key);
+  return value == nullptr || value->is_null() ? nullptr : value;
 }
 
 void ConfigReader::FailType(absl::string_view key, absl::string_view expected) {
-  const json* value = Value(key);
+  const JsonValue* value = Value(key);
   Fail(absl::StrCat(key, " must be ", expected, ", is ",
-                    value == nullptr ? "absent" : value->dump().substr(0, 100)));
+                    value == nullptr ? "absent" : value->Text().substr(0, 100)));
 }
 
 void ConfigReader::FailUnimplemented(absl::string_view key, const std::string& implemented) {
-  Fail(absl::StrCat(key, " = ", Value(key)->dump().substr(0, 100), " is not implemented, only ",
+  Fail(absl::StrCat(key, " = ", Value(key)->Text().substr(0, 100), " is not implemented, only ",
                     implemented, " is"));
 }
 

@@ -5,19 +5,14 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "pipeline/base/json_value.h"
 
 namespace image_variations {
-
-// Parses one JSON document. INVALID_ARGUMENT: malformed, a key twice in one object (the second
-// would silently win), nested deeper than max_depth.
-absl::StatusOr<nlohmann::json> ParseStrictJson(absl::string_view text, int max_depth);
 
 // One JSON object, read key by key. A getter returns `absent` when the key is absent or null, and
 // when its value is wrong, which status() then tells. The bare words NaN and Infinity, which
@@ -67,13 +62,13 @@ class ConfigReader {
   absl::Status status() const;  // INVALID_ARGUMENT with every problem, or OK
 
  private:
-  ConfigReader(std::shared_ptr<const nlohmann::json> object, std::string prefix);
+  ConfigReader(std::shared_ptr<const JsonValue> object, std::string prefix);
 
-  const nlohmann::json* Value(absl::string_view key) const;  // nullptr: absent or null
+  const JsonValue* Value(absl::string_view key) const;  // nullptr: absent or null
   void FailType(absl::string_view key, absl::string_view expected);
   void FailUnimplemented(absl::string_view key, const std::string& implemented);
 
-  std::shared_ptr<const nlohmann::json> object_;
+  std::shared_ptr<const JsonValue> object_;
   std::string prefix_;  // "vision_config." in nested objects
   std::vector<std::string> problems_;
 };

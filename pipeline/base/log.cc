@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "pipeline/base/json_value.h"
 
 namespace image_variations {
 namespace {
@@ -29,44 +30,26 @@ absl::string_view Name(Severity severity) {
   return "";
 }
 
-// A JSON string with its quotes. Bytes that are not printable ASCII become \u00XX: a log line is
-// never broken by input.
-std::string Quoted(absl::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      absl::StrAppend(&out, "\\", absl::string_view(&c, 1));
-    } else if (byte < 0x20 || byte >= 0x7f) {
-      absl::StrAppendFormat(&out, "\\u%04x", byte);
-    } else {
-      out.push_back(c);
-    }
-  }
-  out.push_back('"');
-  return out;
-}
-
 }  // namespace
 
 LogField::LogField(absl::string_view name, absl::string_view text)
-    : json_(absl::StrCat(Quoted(name), ":", Quoted(text))) {}
+    : json_(absl::StrCat(QuotedJson(name), ":", QuotedJson(text))) {}
 
 LogField::LogField(absl::string_view name, int64_t number)
-    : json_(absl::StrCat(Quoted(name), ":", number)) {}
+    : json_(absl::StrCat(QuotedJson(name), ":", number)) {}
 
 LogField::LogField(absl::string_view name, double number)
-    : json_(absl::StrCat(Quoted(name), ":",
+    : json_(absl::StrCat(QuotedJson(name), ":",
                          std::isfinite(number) ? absl::StrFormat("%.6g", number) : "null")) {}
 
 LogField::LogField(absl::string_view name, bool truth)
-    : json_(absl::StrCat(Quoted(name), ":", truth ? "true" : "false")) {}
+    : json_(absl::StrCat(QuotedJson(name), ":", truth ? "true" : "false")) {}
 
 void Log(Severity severity, absl::string_view message, std::initializer_list<LogField> fields) {
   if (severity < min_severity.load(std::memory_order_relaxed)) return;
   std::string line = absl::StrCat(
       "{\"time\":\"", absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone()),
-      "\",\"severity\":\"", Name(severity), "\",\"message\":", Quoted(message));
+      "\",\"severity\":\"", Name(severity), "\",\"message\":", QuotedJson(message));
   for (const LogField& field : fields) absl::StrAppend(&line, ",", field.json());
   line += "}\n";
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());

@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstring>
-#include <filesystem>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -22,11 +22,11 @@ absl::Status WhyNotOpen(const std::string& path, int error) {
   if (error != ENOENT) {
     return absl::FailedPreconditionError(absl::StrCat(path, ": ", std::strerror(error)));
   }
-  std::error_code not_a_link;
-  const std::filesystem::path target = std::filesystem::read_symlink(path, not_a_link);
-  if (not_a_link) return absl::NotFoundError(absl::StrCat(path, ": no such file"));
+  char target[PATH_MAX];
+  const ssize_t size = readlink(path.c_str(), target, sizeof target);
+  if (size < 0) return absl::NotFoundError(absl::StrCat(path, ": no such file"));
   return absl::NotFoundError(
-      absl::StrCat(path, ": a link to ", target.string(),
+      absl::StrCat(path, ": a link to ", absl::string_view(target, static_cast<size_t>(size)),
                    ", which does not exist; mount or copy the whole cache that it points into"));
 }
 

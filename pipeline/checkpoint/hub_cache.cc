@@ -10,6 +10,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "pipeline/base/folder.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/checkpoint/file.h"
 
@@ -111,9 +112,8 @@ absl::StatusOr<HubSnapshot> FindSnapshot(const std::string& cache_folder,
 }
 
 absl::StatusOr<std::optional<HubSnapshot>> IdentifySnapshot(const std::string& folder) {
-  std::error_code error;
-  fs::path real = fs::canonical(folder, error);
-  if (error) return std::nullopt;
+  const fs::path real = RealPath(folder);
+  if (real.empty()) return std::nullopt;
   if (const auto name = RepositoryOf(real); name && IsFolder(real / "snapshots")) {
     ASSIGN_OR_RETURN(HubSnapshot snapshot, FindInRepository(real, {.repository = *name}));
     return snapshot;
@@ -127,9 +127,8 @@ absl::StatusOr<std::optional<HubSnapshot>> IdentifySnapshot(const std::string& f
 std::string HowToComplete(const HubSnapshot& snapshot) {
   const fs::path blobs = fs::path(snapshot.folder).parent_path().parent_path() / "blobs";
   bool interrupted = false;
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(blobs, error)) {
-    interrupted = interrupted || entry.path().extension() == ".incomplete";
+  for (const std::string& name : ListFolder(blobs.string())) {
+    interrupted = interrupted || absl::EndsWith(name, ".incomplete");
   }
   return absl::StrCat(
       interrupted ? "a download into this cache was interrupted (*.incomplete); " : "",

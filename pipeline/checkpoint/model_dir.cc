@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "pipeline/base/config_reader.h"
+#include "pipeline/base/folder.h"
+#include "pipeline/base/json_value.h"
+#include "pipeline/base/memory_guard.h"
 #include "pipeline/base/sha256.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/checkpoint/file.h"
@@ -18,7 +20,6 @@ namespace image_variations {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 constexpr int64_t kMaxConfigBytes = 1 << 20;
 
@@ -48,10 +49,7 @@ absl::StatusOr<Location> LocateFolder(const fs::path& folder) {
     ASSIGN_OR_RETURN(std::optional<HubSnapshot> snapshot, IdentifySnapshot(folder.string()));
     if (snapshot) return Location{snapshot->folder, snapshot->reference.repository, snapshot};
   }
-  std::error_code error;
-  fs::path given = fs::absolute(folder, error).lexically_normal();
-  if (!given.has_filename()) given = given.parent_path();
-  return Location{folder, given.filename().string(), std::nullopt};
+  return Location{folder, LastName(folder.string()), std::nullopt};
 }
 
 // What `model` is, in this order: a folder, a file (which gets its own error), a name in the cache.
@@ -89,29 +87,30 @@ std::vector<Component> ImplementedComponents() {
 }
 
 // The class of ["library", "class"], empty for [null, null]: saved without this component.
-absl::StatusOr<std::string> ComponentClass(const json& index, const Component& component) {
-  const auto found = index.find(component.name);
-  if (found == index.end() || !found->is_array() || found->size() != 2) {
+absl::StatusOr<std::string> ComponentClass(const JsonValue& index, const Component& component) {
+  const JsonValue* found = index.Find(component.name);
+  const JsonValue::Array* pair = found == nullptr ? nullptr : found->AsArray();
+  if (pair == nullptr || pair->size() != 2) {
     return absl::InvalidArgumentError(
         absl::StrCat(component.name, " is not a pair of library and class"));
   }
-  const json& value = (*found)[1];
-  const std::string name = value.is_string() ? value.get<std::string>() : "";
+  const JsonValue& value = (*pair)[1];
+  const std::string name = value.AsString() == nullptr ? "" : *value.AsString();
   const auto& known = component.classes;
   if (known.empty() || std::find(known.begin(), known.end(), name) != known.end()) return name;
-  return absl::InvalidArgumentError(absl::StrCat(component.name, ": class ", value.dump(),
+  return absl::InvalidArgumentError(absl::StrCat(component.name, ": class ", value.Text(),
                                                  " is not implemented, only ", known[0], " is"));
 }
 
 // Classes by component name.
 absl::StatusOr<std::map<std::string, std::string>> ParseModelIndex(absl::string_view text) {
-  ASSIGN_OR_RETURN(const json index, ParseStrictJson(text, /*max_depth=*/4));
-  if (!index.is_object()) return absl::InvalidArgumentError("not a JSON object");
-  const auto pipeline = index.find("_class_name");
-  if (pipeline == index.end() || *pipeline != "StableDiffusionImageVariationPipeline") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("_class_name ", pipeline == index.end() ? "is absent" : pipeline->dump(),
-                     ": only StableDiffusionImageVariationPipeline is implemented"));
+  ASSIGN_OR_RETURN(const JsonValue index, ParseStrictJson(text, /*max_depth=*/4));
+  if (index.AsObject() == nullptr) return absl::InvalidArgumentError("not a JSON object");
+  const JsonValue* pipeline = index.Find("_class_name");
+  const std::string name = pipeline == nullptr ? "is absent" : pipeline->Text();
+  if (name != "\"StableDiffusionImageVariationPipeline\"") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "_class_name ", name, ": only StableDiffusionImageVariationPipeline is implemented"));
   }
   std::map<std::string, std::string> classes;
   for (const Component& component : ImplementedComponents()) {
@@ -210,9 +209,7 @@ absl::Status ReadFolder(const std::string& folder, ModelDir& model) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<ModelDir> ModelDir::Open(const std::string& model, const std::string& hub_cache) {
+absl::StatusOr<ModelDir> OpenModel(const std::string& model, const std::string& hub_cache) {
   ASSIGN_OR_RETURN(const Location location, Locate(model, hub_cache));
   ModelDir dir;
   dir.model_id = location.model_id;
@@ -226,7 +223,7 @@ absl::StatusOr<ModelDir> ModelDir::Open(const std::string& model, const std::str
   return dir;
 }
 
-absl::StatusOr<std::map<std::string, std::string>> ComponentDigests(const ModelDir& model) {
+absl::StatusOr<std::map<std::string, std::string>> DigestComponents(const ModelDir& model) {
   std::map<std::string, std::string> digests;
   for (const ComponentWeights* weights :
        {&model.unet_weights, &model.vae_weights, &model.image_encoder_weights,
@@ -243,6 +240,16 @@ absl::StatusOr<std::map<std::string, std::string>> ComponentDigests(const ModelD
         of_files.size() == 1 ? of_files[0] : Sha256OfText(absl::StrJoin(of_files, "\n"));
   }
   return digests;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelDir> ModelDir::Open(const std::string& model, const std::string& hub_cache) {
+  return GuardMemory([&] { return OpenModel(model, hub_cache); });
+}
+
+absl::StatusOr<std::map<std::string, std::string>> ComponentDigests(const ModelDir& model) {
+  return GuardMemory([&] { return DigestComponents(model); });
 }
 
 }  // namespace image_variations

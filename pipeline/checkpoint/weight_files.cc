@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/config_reader.h"
+#include "pipeline/base/folder.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/checkpoint/file.h"
 #include "pipeline/checkpoint/hub_cache.h"
@@ -27,9 +28,8 @@ bool IsListed(const fs::path& path) {
 }
 
 bool HasPickle(const fs::path& folder) {
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    const std::string extension = entry.path().extension().string();
+  for (const std::string& name : ListFolder(folder.string())) {
+    const std::string extension = fs::path(name).extension().string();
     if (extension == ".bin" || extension == ".ckpt" || extension == ".pt") return true;
   }
   return false;
@@ -138,10 +138,9 @@ absl::StatusOr<std::map<std::string, std::string>> ParseWeightMap(absl::string_v
 }
 
 std::string ConvertCommand(const std::string& checkpoint) {
-  fs::path path = fs::path(checkpoint).lexically_normal();
-  if (!path.has_filename()) path = path.parent_path();
   std::error_code error;
-  std::string name = (fs::is_directory(path, error) ? path.filename() : path.stem()).string();
+  std::string name = LastName(checkpoint);
+  if (!fs::is_directory(checkpoint, error)) name = fs::path(name).stem().string();
   // In a Hugging Face cache, the folder is a commit.
   const absl::StatusOr<std::optional<HubSnapshot>> snapshot = IdentifySnapshot(checkpoint);
   if (snapshot.ok() && *snapshot) name = fs::path((*snapshot)->reference.repository).filename();

@@ -2,15 +2,20 @@
 // status, and everything is given back.
 #include <openssl/err.h>
 
+#include <filesystem>
 #include <functional>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "pipeline/base/memory_guard.h"
 #include "pipeline/base/sha256.h"
+#include "pipeline/checkpoint/model_dir.h"
 #include "pipeline/checkpoint/safetensors.h"
 #include "pipeline/image/codec.h"
+#include "tests/pipeline/checkpoint/bundled_model.h"
 #include "tests/pipeline/checkpoint/safetensors_bytes.h"
 #include "tests/pipeline/image/test_pictures.h"
 #include "tests/support/failing_malloc.h"
@@ -139,6 +144,109 @@ TEST(OutOfMemory, WhileSummingUp) {
       return Sha256OfText("abc").size() == 64 ? absl::OkStatus() : absl::InternalError("no digest");
     });
   });
+}
+
+// The bundled model's configs with weights of two tensors, which are not looked into here.
+class OutOfMemoryModel : public ModelDirTest {
+ protected:
+  void SetUp() override {
+    for (const std::string file : kFiles) {
+      if (!absl::EndsWith(file, ".safetensors")) continue;
+      Remove(file);
+      std::filesystem::copy_file("tests/fuzz/corpus/safetensors/two_tensors",
+                                 std::filesystem::path(model()) / file);
+    }
+  }
+
+  void ExpectOpening(StatusCode usual = StatusCode::kOk) { ExpectOpening(model(), "", usual); }
+
+  void ExpectOpening(const std::string& path, const std::string& cache, StatusCode usual) {
+    const absl::StatusOr<ModelDir> whole = ModelDir::Open(path, cache);
+    ExpectAStatusAtEveryAllocation(
+        [&]() -> absl::Status {
+          const absl::StatusOr<ModelDir> dir = ModelDir::Open(path, cache);
+          if (!dir.ok()) return dir.status();
+          if (dir->model_id != whole->model_id || dir->revision != whole->revision) {
+            return absl::InternalError("another name");
+          }
+          return ComponentDigests(*dir).status();
+        },
+        usual);
+  }
+
+  // Moves the model into a cache; returns its snapshot.
+  std::filesystem::path MoveToCache() {
+    const auto repository = folder_.path() / "models--acme--cats";
+    folder_.Write(repository / "refs/main", kCommit);
+    std::filesystem::create_directories(repository / "snapshots");
+    std::filesystem::rename(model(), repository / "snapshots" / kCommit);
+    return repository / "snapshots" / kCommit;
+  }
+
+  const std::string kCommit = std::string(40, 'a');
+};
+
+TEST_F(OutOfMemoryModel, WhileOpening) { ExpectOpening(); }
+
+TEST_F(OutOfMemoryModel, WhileOpeningARelativePath) {
+  const std::string path = std::filesystem::relative(model()).string();
+  ExpectOpening(path, "", StatusCode::kOk);
+}
+
+TEST_F(OutOfMemoryModel, WhileOpeningShards) {
+  Remove("unet/diffusion_pytorch_model.safetensors");
+  for (const char* shard : {"1", "2"}) {
+    Write(absl::StrCat("unet/", shard, ".safetensors"),
+          SafetensorsBytes(absl::StrCat("{\"", shard, R"(":{"dtype":"F16","shape":[1],)",
+                                        R"("data_offsets":[0,2]}})"),
+                           "xx"));
+  }
+  Write("unet/diffusion_pytorch_model.safetensors.index.json",
+        R"({"weight_map":{"1":"1.safetensors","2":"2.safetensors"}})");
+  ExpectOpening();
+}
+
+TEST_F(OutOfMemoryModel, WhileOpeningWhatItsManifestRefuses) {
+  Write("manifest.json", absl::StrCat(R"({"model_index.json":")", std::string(64, '0'), "\"}"));
+  ExpectOpening(StatusCode::kInvalidArgument);
+}
+
+TEST_F(OutOfMemoryModel, WhileOpeningWhatAHubsCacheHas) {
+  MoveToCache();
+  ExpectOpening("acme/cats", folder_.path().string(), StatusCode::kOk);
+}
+
+TEST_F(OutOfMemoryModel, WhileOpeningASnapshotsFolder) {
+  ExpectOpening(MoveToCache().string(), "", StatusCode::kOk);
+}
+
+TEST_F(OutOfMemoryModel, WhileOpeningAnIncompleteSnapshot) {
+  const auto snapshot = MoveToCache();
+  std::filesystem::remove(snapshot / "vae/config.json");
+  ExpectOpening(snapshot.string(), "", StatusCode::kNotFound);
+}
+
+TEST_F(OutOfMemoryModel, WhileOpeningWhatHasOnlyPickles) {
+  Remove("unet/diffusion_pytorch_model.safetensors");
+  Write("unet/diffusion_pytorch_model.bin", "x");
+  ExpectOpening(StatusCode::kFailedPrecondition);
+}
+
+TEST_F(OutOfMemoryModel, WhileOpeningWhatALinkHasLost) {
+  Remove("unet/config.json");
+  std::filesystem::create_symlink("nowhere", std::filesystem::path(model()) / "unet/config.json");
+  ExpectOpening(StatusCode::kNotFound);
+}
+
+TEST_F(OutOfMemoryModel, WhileOpeningWhatIsNotImplemented) {
+  Edit("unet/config.json", "\"_class_name\"",
+       "\"class_embed_type\": [1, {\"a\": 0.5}], \"_class_name\"");
+  ExpectOpening(StatusCode::kInvalidArgument);
+}
+
+TEST_F(OutOfMemoryModel, WhileOpeningWhatIsIncomplete) {
+  Remove("vae/config.json");
+  ExpectOpening(StatusCode::kNotFound);
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
 #include <string>
 
 namespace image_variations {
@@ -13,26 +12,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 std::string Problems(const ConfigReader& in) { return std::string(in.status().message()); }
-
-TEST(ParseStrictJson, RefusesAKeyTwiceInOneObjectAtAnyDepth) {
-  EXPECT_EQ(ParseStrictJson(R"({"a": [{"b": 1, "b": 2}]})", 8).status(),
-            absl::InvalidArgumentError("the key \"b\" appears twice in one object"));
-}
-
-TEST(ParseStrictJson, AllowsOneKeyInTwoObjects) {
-  EXPECT_TRUE(ParseStrictJson(R"({"a": {"b": 1}, "c": {"b": 1}, "b": 1})", 8).ok());
-}
-
-TEST(ParseStrictJson, RefusesDeeperNestingThanAllowed) {
-  EXPECT_TRUE(ParseStrictJson("[[[]]]", 3).ok());
-  EXPECT_EQ(ParseStrictJson("[[[]]]", 2).status(),
-            absl::InvalidArgumentError("JSON nested deeper than 2"));
-}
-
-TEST(ParseStrictJson, TellsWhereTheTextGoesWrong) {
-  EXPECT_THAT(std::string(ParseStrictJson("{\"a\": }", 8).status().message()),
-              HasSubstr("not valid JSON at byte 7"));
-}
 
 TEST(ConfigReader, GivesTheDefaultForAbsentAndNullKeys) {
   ConfigReader in(R"({"null": null})");
