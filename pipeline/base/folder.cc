@@ -3,6 +3,7 @@
 #include <dirent.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -23,9 +24,10 @@ std::vector<std::string> ListFolder(const std::string& path) {
 }
 
 std::string RealPath(const std::string& path) {
-  const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), &std::free);
-  if (real == nullptr && errno == ENOMEM) throw std::bad_alloc();
-  return real == nullptr ? "" : real.get();
+  char real[PATH_MAX];
+  if (realpath(path.c_str(), real) != nullptr) return real;
+  if (errno == ENOMEM) throw std::bad_alloc();
+  return "";
 }
 
 std::string LastName(const std::string& path) {

@@ -21,7 +21,7 @@ class LongjmpGuard {
     return absl::OkStatus();
   }
 
-  // Ends the running step.
+  // Ends the running step. The caller holds nothing else: no destructor runs there either.
   [[noreturn]] void Fail(absl::Status error) {
     error_ = std::move(error);
     std::longjmp(jump_, 1);

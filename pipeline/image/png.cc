@@ -22,13 +22,15 @@ namespace {
 constexpr int kCompressionLevel = 1;
 constexpr int kFilters = PNG_FILTER_PAETH;
 
-[[noreturn]] void OnError(png_structp png, png_const_charp text) {
-  auto* guard = static_cast<LongjmpGuard*>(png_get_error_ptr(png));
-  const absl::string_view why = text;
+absl::Status StatusOf(absl::string_view why) {
   const bool no_memory =
       absl::StrContains(why, "nsufficient memory") || absl::StrContains(why, "ut of memory");
-  guard->Fail(no_memory ? OutOfMemoryError()
-                        : absl::InvalidArgumentError(absl::StrCat("PNG is damaged: ", why)));
+  if (no_memory) return OutOfMemoryError();
+  return absl::InvalidArgumentError(absl::StrCat("PNG is damaged: ", why));
+}
+
+[[noreturn]] void OnError(png_structp png, png_const_charp text) {
+  static_cast<LongjmpGuard*>(png_get_error_ptr(png))->Fail(StatusOf(text));
 }
 
 void OnWarning(png_structp, png_const_charp) {}

@@ -5,13 +5,20 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <new>
+
+#ifdef __SANITIZE_ADDRESS__
+#define UNDERLYING(name) __interceptor_##name
+#else
+#define UNDERLYING(name) __libc_##name
+#endif
 
 extern "C" {
-void* __libc_malloc(size_t);
-void* __libc_calloc(size_t, size_t);
-void* __libc_realloc(void*, size_t);
-void* __libc_memalign(size_t, size_t);
-void __libc_free(void*);
+void* UNDERLYING(malloc)(size_t);
+void* UNDERLYING(calloc)(size_t, size_t);
+void* UNDERLYING(realloc)(void*, size_t);
+void* UNDERLYING(memalign)(size_t, size_t);
+void UNDERLYING(free)(void*);
 }
 
 namespace image_variations {
@@ -63,27 +70,27 @@ extern "C" {
 
 void* malloc(size_t size) {
   using namespace image_variations;  // NOLINT(google-build-using-namespace)
-  return Fails() ? nullptr : CountMade(__libc_malloc(size));
+  return Fails() ? nullptr : CountMade(UNDERLYING(malloc)(size));
 }
 
 void* calloc(size_t number, size_t size) {
   using namespace image_variations;  // NOLINT(google-build-using-namespace)
-  return Fails() ? nullptr : CountMade(__libc_calloc(number, size));
+  return Fails() ? nullptr : CountMade(UNDERLYING(calloc)(number, size));
 }
 
 void* realloc(void* memory, size_t size) {
   using namespace image_variations;  // NOLINT(google-build-using-namespace)
   if (Fails()) return nullptr;
-  if (memory == nullptr) return CountMade(__libc_malloc(size));
+  if (memory == nullptr) return CountMade(UNDERLYING(malloc)(size));
   if (is_counting) CountBytes(memory, -1);
-  void* const moved = __libc_realloc(memory, size);
+  void* const moved = UNDERLYING(realloc)(memory, size);
   if (is_counting) CountBytes(moved == nullptr ? memory : moved, 1);
   return moved;
 }
 
 void* aligned_alloc(size_t alignment, size_t size) {
   using namespace image_variations;  // NOLINT(google-build-using-namespace)
-  return Fails() ? nullptr : CountMade(__libc_memalign(alignment, size));
+  return Fails() ? nullptr : CountMade(UNDERLYING(memalign)(alignment, size));
 }
 
 void free(void* memory) {
@@ -92,7 +99,24 @@ void free(void* memory) {
     --counts.live;
     CountBytes(memory, -1);
   }
-  __libc_free(memory);
+  UNDERLYING(free)(memory);
 }
 
 }  // extern "C"
+
+#ifdef __SANITIZE_ADDRESS__
+
+// Its operator new does not call malloc.
+void* operator new(size_t size) {
+  if (void* const memory = malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+void* operator new[](size_t size) { return operator new(size); }
+void* operator new(size_t size, const std::nothrow_t&) noexcept { return malloc(size); }
+void* operator new[](size_t size, const std::nothrow_t&) noexcept { return malloc(size); }
+void operator delete(void* memory) noexcept { free(memory); }
+void operator delete[](void* memory) noexcept { free(memory); }
+void operator delete(void* memory, size_t) noexcept { free(memory); }
+void operator delete[](void* memory, size_t) noexcept { free(memory); }
+
+#endif

@@ -1,5 +1,5 @@
-// malloc that fails when it is told to, in programs that link this; not under sanitizers, which
-// have one of their own.
+// malloc that fails when it is told to, in programs that link this. Under AddressSanitizer it takes
+// from that one's, which then tells what is lost or used wrongly; not under other sanitizers.
 #pragma once
 
 #include <cstdint>
