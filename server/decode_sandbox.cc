@@ -114,6 +114,9 @@ bool LimitResources(int64_t memory_bytes) {
 bool FilterSystemCalls() {
   const scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
   if (filter == nullptr) return false;
+  // SCMP_A2 is no C++.
+  constexpr scmp_arg_cmp kNotExecutable{
+      .arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = PROT_EXEC, .datum_b = 0};
   bool ok = true;
   for (const int call : {SCMP_SYS(read), SCMP_SYS(sendto), SCMP_SYS(brk), SCMP_SYS(munmap),
                          SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(futex), SCMP_SYS(exit_group),
@@ -121,8 +124,7 @@ bool FilterSystemCalls() {
     ok = ok && seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0) == 0;
   }
   for (const int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)}) {
-    ok = ok && seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 1,
-                                SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)) == 0;
+    ok = ok && seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 1, kNotExecutable) == 0;
   }
   ok = ok && seccomp_load(filter) == 0;
   seccomp_release(filter);
