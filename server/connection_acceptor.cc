@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "pipeline/base/log.h"
 #include "pipeline/base/status_macros.h"
 
@@ -62,9 +63,22 @@ ConnectionAcceptor::ConnectionAcceptor(const ListenSocket& socket, int max_conne
   thread_ = std::thread([this] { Run(); });
 }
 
-ConnectionAcceptor::~ConnectionAcceptor() {
+void ConnectionAcceptor::Stop() {
+  if (!thread_.joinable()) return;
   IV_CHECK(eventfd_write(stop_.get(), 1) == 0);
   thread_.join();
+}
+
+void ConnectionAcceptor::HangUp(absl::Duration timeout) {
+  constexpr absl::Duration kInterval = absl::Milliseconds(2);
+  Stop();
+  ForgetClosed();
+  for (const Taken& one : taken_) shutdown(one.fd, SHUT_RDWR);
+  for (auto waited = absl::ZeroDuration(); waited < timeout; waited += kInterval) {
+    ForgetClosed();
+    if (taken_.empty()) return;
+    absl::SleepFor(kInterval);
+  }
 }
 
 void ConnectionAcceptor::Run() {
@@ -122,8 +136,12 @@ void ConnectionAcceptor::ShedOne() {
 
 bool ConnectionAcceptor::IsFull() {
   if (taken_.size() < static_cast<size_t>(max_connections_)) return false;
-  std::erase_if(taken_, [](const Taken& one) { return InodeOf(one.fd) != one.inode; });
+  ForgetClosed();
   return taken_.size() >= static_cast<size_t>(max_connections_);
+}
+
+void ConnectionAcceptor::ForgetClosed() {
+  std::erase_if(taken_, [](const Taken& one) { return InodeOf(one.fd) != one.inode; });
 }
 
 void ConnectionAcceptor::Sleep(absl::Duration time) const {

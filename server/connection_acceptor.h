@@ -32,11 +32,15 @@ class ConnectionAcceptor {
   // when the process may not have as many open files.
   ConnectionAcceptor(const ListenSocket&, int max_connections, ConnectionOwner& owner);
   // Stops accepting; what was taken stays.
-  ~ConnectionAcceptor();
+  ~ConnectionAcceptor() { Stop(); }
   ConnectionAcceptor(const ConnectionAcceptor&) = delete;
   ConnectionAcceptor& operator=(const ConnectionAcceptor&) = delete;
 
   int max_connections() const { return max_connections_; }
+
+  // Stops accepting and hangs up on whom was taken, which makes the owner close: what was written
+  // still arrives. Returns when all are closed, or after `timeout`.
+  void HangUp(absl::Duration timeout);
 
  private:
   // A socket as it was when it was taken: once it is closed, its number names nothing or another.
@@ -46,10 +50,12 @@ class ConnectionAcceptor {
   };
 
   void Run();
+  void Stop();
   void AcceptAll();
   void Take(FileDescriptor);
   void ShedOne();
   bool IsFull();
+  void ForgetClosed();
   void Sleep(absl::Duration) const;
 
   const int listening_;

@@ -8,6 +8,7 @@ namespace v1 = imagevariations::v1;
 
 // Places for all variations, so that each is written by its own thread without a lock.
 void UnaryReactor::OnAdmitted(v1::Admitted /*admitted*/, int sample_count) {
+  answer_ = answers_.Open();
   for (int i = 0; i < sample_count; ++i) response_.add_variations();
 }
 
@@ -26,6 +27,7 @@ void UnaryReactor::OnEnd(absl::StatusOr<v1::Completed> completed) {
 }
 
 void StreamReactor::OnAdmitted(v1::Admitted admitted, int /*sample_count*/) {
+  answer_ = answers_.Open();
   v1::StreamVariationsResponse event;
   *event.mutable_admitted() = std::move(admitted);
   Write(std::move(event));

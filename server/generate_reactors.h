@@ -13,6 +13,7 @@
 #include "absl/synchronization/mutex.h"
 #include "imagevariations/v1/image_variations.grpc.pb.h"
 #include "server/generate_reply.h"
+#include "server/open_answers.h"
 #include "server/rpc_record.h"
 
 namespace image_variations {
@@ -20,8 +21,9 @@ namespace image_variations {
 // Gathers a request's news into one reply. Deletes itself when gRPC is done with it.
 class UnaryReactor final : public grpc::ServerUnaryReactor, public GenerateReply {
  public:
-  UnaryReactor(RpcRecord record, imagevariations::v1::GenerateVariationsResponse& response)
-      : record_(std::move(record)), response_(response) {}
+  UnaryReactor(RpcRecord record, OpenAnswers& answers,
+               imagevariations::v1::GenerateVariationsResponse& response)
+      : record_(std::move(record)), answers_(answers), response_(response) {}
 
   // What to do when the caller is gone. Set before the rpc's method returns.
   void WhenCancelled(std::function<void()> cancel) { cancel_ = std::move(cancel); }
@@ -40,6 +42,8 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public GenerateReply
 
  private:
   RpcRecord record_;
+  OpenAnswers& answers_;
+  OpenAnswers::Answer answer_;  // from admission on
   imagevariations::v1::GenerateVariationsResponse& response_;
   std::function<void()> cancel_;
 };
@@ -51,8 +55,9 @@ class StreamReactor final
     : public grpc::ServerWriteReactor<imagevariations::v1::StreamVariationsResponse>,
       public GenerateReply {
  public:
-  StreamReactor(RpcRecord record, bool wants_progress, bool wants_previews)
+  StreamReactor(RpcRecord record, OpenAnswers& answers, bool wants_progress, bool wants_previews)
       : record_(std::move(record)),
+        answers_(answers),
         wants_progress_(wants_progress),
         wants_previews_(wants_previews) {}
 
@@ -78,6 +83,8 @@ class StreamReactor final
   void Advance() ABSL_LOCKS_EXCLUDED(mutex_);
 
   RpcRecord record_;
+  OpenAnswers& answers_;
+  OpenAnswers::Answer answer_;  // from admission on
   const bool wants_progress_, wants_previews_;
   std::function<void()> cancel_;
   absl::Mutex mutex_;

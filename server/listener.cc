@@ -97,13 +97,16 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Start(
 }
 
 Listener::~Listener() {
-  if (server_ != nullptr) Shutdown(absl::ZeroDuration());
+  if (acceptor_ != nullptr) Shutdown(absl::ZeroDuration());
 }
 
+// A call that reaches gRPC 1.51 while it shuts down is answered CANCELLED, which callers take for
+// their own doing and never try again. So its connections end first.
 void Listener::Shutdown(absl::Duration grace) {
+  acceptor_->HangUp(grace);
   acceptor_.reset();
   socket_.fd.Close();
-  server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoNanoseconds(grace));
+  server_->Shutdown(std::chrono::system_clock::now());
   server_->Wait();
 }
 

@@ -59,7 +59,8 @@ class Listener final : private ConnectionOwner {
   const std::string& numeric_address() const { return socket_.numeric; }
   grpc::HealthCheckServiceInterface& health() { return *server_->GetHealthCheckService(); }
 
-  // Stops listening; calls that still run after `grace` are cancelled. Returns when all have ended.
+  // Stops listening and hangs up. Returns when all calls have ended, with UNAVAILABLE for their
+  // callers; those that have not noticed after `grace` are cancelled.
   void Shutdown(absl::Duration grace);
 
  private:

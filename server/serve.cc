@@ -31,8 +31,9 @@
 namespace image_variations {
 namespace {
 
-constexpr absl::Duration kHangUpGrace = absl::Milliseconds(200);  // for open health watches
-constexpr absl::Duration kDeviceLostGrace = absl::Seconds(1);     // for answers on their way
+constexpr absl::Duration kAnswerGrace = absl::Seconds(5);  // for slow readers of what is done
+constexpr absl::Duration kDeviceLostGrace = absl::Seconds(1);
+constexpr absl::Duration kHangUpGrace = absl::Seconds(1);  // for gRPC to notice
 constexpr absl::Duration kWatchdogInterval = absl::Seconds(1);
 
 constexpr int kMaxProbes = 32;  // connections to the health port
@@ -104,10 +105,10 @@ void PrintAddresses(const Listener& listener, const std::optional<MetricsPort>& 
 }
 
 // Until nothing runs any more and nobody listens.
-void WindDown(const ServerConfig& config, Lifecycle& lifecycle, Listener& listener,
-              HealthPort& health) {
+void WindDown(const ServerConfig& config, Lifecycle& lifecycle, const VariationsService& service,
+              Listener& listener, HealthPort& health) {
   NotifySystemd(config.notify_socket, "STOPPING=1\nSTATUS=draining");
-  lifecycle.Drain(config.drain);
+  if (lifecycle.Drain(config.drain)) service.WaitUntilAnswered(kAnswerGrace);
   health.self_dial.reset();
   listener.Shutdown(kHangUpGrace);
   lifecycle.DetachHealth();
@@ -174,10 +175,12 @@ int Serve(const ServerConfig& config,
   metrics.SetServing(false);
   if (!stop.ok()) {
     // Whoever was not answered by a device that hangs hears UNAVAILABLE when the connection ends.
-    if (gate.WaitUntilEmpty(kDeviceLostGrace)) (*listener)->Shutdown(kDeviceLostGrace);
+    if (gate.WaitUntilEmpty(kDeviceLostGrace) && service.WaitUntilAnswered(kDeviceLostGrace)) {
+      (*listener)->Shutdown(kHangUpGrace);
+    }
     std::_Exit(kCannotServe);  // a broken device may hang whoever tidies up after it
   }
-  WindDown(config, lifecycle, **listener, *health);
+  WindDown(config, lifecycle, service, **listener, *health);
   return kClean;
 }
 

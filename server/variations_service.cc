@@ -146,7 +146,7 @@ grpc::ServerUnaryReactor* VariationsService::GenerateVariations(
     grpc::CallbackServerContext* context, const v1::GenerateVariationsRequest* request,
     v1::GenerateVariationsResponse* response) {
   auto* reactor = new UnaryReactor(
-      RpcRecord(metrics_, clock_, *context, "GenerateVariations", kUnary), *response);
+      RpcRecord(metrics_, clock_, *context, "GenerateVariations", kUnary), answers_, *response);
   const absl::StatusOr<Caller> caller = Identify(*context, reactor->trace_id(), Right::kGenerate);
   if (!caller.ok()) {
     reactor->OnEnd(caller.status());
@@ -163,7 +163,7 @@ grpc::ServerWriteReactor<v1::StreamVariationsResponse>* VariationsService::Strea
     grpc::CallbackServerContext* context, const v1::StreamVariationsRequest* request) {
   auto* reactor =
       new StreamReactor(RpcRecord(metrics_, clock_, *context, "StreamVariations", kServerStream),
-                        request->progress(), request->has_preview());
+                        answers_, request->progress(), request->has_preview());
   const absl::StatusOr<Caller> caller = Identify(*context, reactor->trace_id(), Right::kGenerate);
   if (!caller.ok()) {
     reactor->OnEnd(caller.status());

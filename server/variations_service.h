@@ -13,6 +13,7 @@
 #include "server/generate_call.h"
 #include "server/lifecycle.h"
 #include "server/metrics.h"
+#include "server/open_answers.h"
 #include "server/request_ledger.h"
 #include "server/request_validator.h"
 #include "server/worker_pool.h"
@@ -29,6 +30,8 @@ class VariationsService final : public imagevariations::v1::VariationService::Ca
   void DecodeIn(const DecodeSandbox& sandbox) { sandbox_ = &sandbox; }
   // From now on requests reach the engine; until then they are refused as the gate says. Once.
   void Serve(Engine&);
+  // False when callers who were let in still wait for some of their answer after `timeout`.
+  bool WaitUntilAnswered(absl::Duration timeout) const { return answers_.WaitUntilNone(timeout); }
 
   grpc::ServerUnaryReactor* GenerateVariations(
       grpc::CallbackServerContext*, const imagevariations::v1::GenerateVariationsRequest*,
@@ -64,6 +67,7 @@ class VariationsService final : public imagevariations::v1::VariationService::Ca
   RequestLedger& ledger_;
   WorkerPool& codecs_;
   Metrics& metrics_;
+  OpenAnswers answers_;
   const DecodeSandbox* sandbox_ = nullptr;
   std::unique_ptr<const RequestValidator> validator_;  // these two exist once the model is loaded,
   std::unique_ptr<const CallContext> calls_;           // and are found through serving_

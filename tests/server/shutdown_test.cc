@@ -103,6 +103,59 @@ TEST(Shutdown, ASecondSignalEndsItNow) {
   EXPECT_FALSE(call.get().ok());
 }
 
+// One who takes nothing before it asks for it, and asks late.
+TEST(Shutdown, ASlowReaderGetsTheWholeOfItsAnswer) {
+  constexpr int kSamples = 16;
+  FakeServerProcess server;
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 5);  // the least
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  const auto stub = v1::VariationService::NewStub(
+      grpc::CreateCustomChannel(server.address(), grpc::InsecureChannelCredentials(), arguments));
+  v1::StreamVariationsRequest request;
+  *request.mutable_generation() = Request(kSamples);
+  request.mutable_generation()->set_request_id("84d8f7b8-9c4c-4b43-9a4e-5d2b3a1c0f6e");
+  grpc::ClientContext context;
+  const auto stream = stub->StreamVariations(&context, request);
+  v1::StreamVariationsResponse event;
+  ASSERT_TRUE(stream->Read(&event));
+  server.Signal(SIGTERM);
+  absl::SleepFor(absl::Seconds(1));  // so slow is it
+  int variations = 0;
+  while (stream->Read(&event)) variations += event.has_variation() ? 1 : 0;
+  const grpc::Status status = stream->Finish();
+  EXPECT_TRUE(status.ok()) << status.error_code() << " " << status.error_message();
+  EXPECT_EQ(variations, kSamples);
+  EXPECT_EQ(server.WaitForExit(), 0);
+}
+
+// Callers who know nothing of health and connections of long standing, as proxies have them.
+TEST(Shutdown, CallsThatComeWhenItEndsAreDoneOrUnavailable) {
+  constexpr int kCallers = 8;
+  for (int attempt = 0; attempt < 5; ++attempt) {
+    FakeServerProcess server({"--drain-delay=100ms"});
+    std::vector<std::future<grpc::Status>> callers;
+    for (int i = 0; i < kCallers; ++i) {
+      callers.push_back(std::async(std::launch::async, [channel = server.NewChannel()] {
+        const auto stub = v1::VariationService::NewStub(channel);
+        while (true) {
+          grpc::ClientContext context;
+          v1::GenerateVariationsResponse response;
+          const grpc::Status status = stub->GenerateVariations(&context, Request(), &response);
+          const bool comes_again = status.ok() || !status.error_details().empty();
+          if (!comes_again) return status;
+        }
+      }));
+    }
+    server.Signal(SIGTERM);
+    for (std::future<grpc::Status>& caller : callers) {
+      const grpc::Status status = caller.get();
+      EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE) << status.error_message();
+    }
+    EXPECT_EQ(server.WaitForExit(), 0);
+  }
+}
+
 TEST(Shutdown, ServiceManagerHearsOfReadinessAndOfTheEnd) {
   const TemporaryFolder folder;
   const std::string path = folder.path() / "notify";
