@@ -2,9 +2,7 @@
 // status, and everything is given back.
 #include <openssl/err.h>
 
-#include <cstdio>
 #include <filesystem>
-#include <functional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -21,6 +19,7 @@
 #include "tests/pipeline/checkpoint/bundled_model.h"
 #include "tests/pipeline/checkpoint/safetensors_bytes.h"
 #include "tests/pipeline/image/test_pictures.h"
+#include "tests/support/every_allocation.h"
 #include "tests/support/failing_malloc.h"
 #include "tests/support/temporary_folder.h"
 
@@ -28,29 +27,6 @@ namespace image_variations {
 namespace {
 
 using absl::StatusCode;
-
-// Says how many allocations have failed in turn.
-class Total : public ::testing::Environment {
- public:
-  void TearDown() override { std::printf("%lld allocations failed in turn\n", allocations); }
-  static inline long long allocations = 0;
-};
-const ::testing::Environment* const kTotal = ::testing::AddGlobalTestEnvironment(new Total);
-
-// `read` gives OK when it has read what it always does.
-void ExpectAStatusAtEveryAllocation(const std::function<absl::Status()>& read,
-                                    StatusCode usual = StatusCode::kOk) {
-  ASSERT_EQ(read().code(), usual);  // also makes what is made once
-  AllocationCounts counts{.failed = true};
-  for (int64_t fail_at = 1; counts.failed; ++fail_at) {  // in the last turn none fails
-    StatusCode code = StatusCode::kUnknown;
-    counts = RunWithFailingMalloc(fail_at, [&] { code = read().code(); });
-    EXPECT_TRUE(code == usual || (counts.failed && code == StatusCode::kResourceExhausted))
-        << absl::StatusCodeToString(code) << " at allocation " << fail_at;
-    EXPECT_EQ(counts.live, 0) << "lost at allocation " << fail_at;
-  }
-  Total::allocations += counts.made;
-}
 
 void ExpectDecoding(const std::string& bytes, StatusCode usual = StatusCode::kOk) {
   const absl::StatusOr<Image> whole = DecodeImage(bytes, {});

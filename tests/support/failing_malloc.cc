@@ -93,6 +93,11 @@ void* aligned_alloc(size_t alignment, size_t size) {
   return Fails() ? nullptr : CountMade(UNDERLYING(memalign)(alignment, size));
 }
 
+int posix_memalign(void** memory, size_t alignment, size_t size) {
+  *memory = aligned_alloc(alignment, size);
+  return *memory == nullptr ? ENOMEM : 0;
+}
+
 void free(void* memory) {
   using namespace image_variations;  // NOLINT(google-build-using-namespace)
   if (is_counting && memory != nullptr) {
