@@ -57,7 +57,7 @@ mount -o remount,ro,bind "$root"
 mount -t proc proc "$root/proc"
 mount --bind /dev "$root/dev"
 ! touch "$root/tmp/x" 2>/dev/null
-as_user=(env -i "$@" IMAGE_VARIATIONS_PLAINTEXT=anywhere IMAGE_VARIATIONS_LOG_LEVEL=warning
+as_user=(env -i "$@" IMAGE_VARIATIONS_PLAINTEXT=anywhere IMAGE_VARIATIONS_LOG_LEVEL=error
   /usr/sbin/chroot --userspec="$user" "$root")
 if [ "$target" = cuda ]; then
   code=0
