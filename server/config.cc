@@ -61,6 +61,8 @@ std::vector<Flag> Flags(ServerConfig* c) {
        Choice<std::string>(
            &c->dtype, {{"auto", "auto"}, {"fp32", "fp32"}, {"bf16", "bf16"}, {"fp16", "fp16"}}),
        "number type of the networks; auto: fp16 on a GPU, fp32 on the CPU"},
+      {"gpu-memory", Number(&c->gpu_memory, 0.05f, 1.0f),
+       "largest share of a GPU's memory that is taken; beyond it calls are split"},
       {"threads", Number(&c->threads, 0, 1024), "CPU threads of one operation; 0: all cores"},
       {"safety",
        Choice<SafetyMode>(&c->engine.safety,

@@ -27,6 +27,7 @@ struct ServerConfig {
   std::string hub_cache;  // where a model that is no folder is looked up; from HF_HUB_CACHE and kin
   std::string device = "auto";
   std::string dtype = "auto";
+  float gpu_memory = 1;
   int threads = 0;
   // 50051 is gRPC's customary port, 9464 that of Prometheus exporters.
   ListenerOptions listener{.address = "127.0.0.1:50051"};

@@ -20,6 +20,7 @@ absl::StatusOr<ModelRunnerFactory> OpenModel(const ServerConfig& config) {
       .device = config.device,
       .dtype = config.dtype,
       .threads = config.threads,
+      .gpu_memory = config.gpu_memory,
       .max_slots = config.engine.batcher.max_slots,
       .max_rows = config.engine.batcher.max_rows,
       .previews = config.engine.safety == SafetyMode::kOff,

@@ -24,6 +24,10 @@ at::Tensor ToDevice(const at::Tensor& host, const at::Device&);
 // Through pinned memory; waits for the bytes.
 at::Tensor ToHost(const at::Tensor&);
 
+// The largest share of the device's memory, 0 to 1, that LibTorch may allocate: what would pass it
+// fails as if there were no more. Without effect on the CPU.
+void LimitMemory(const at::Device&, double share);
+
 // Gives memory back that LibTorch keeps for the next allocation, after a failed one.
 void ReleaseCachedMemory(const at::Device&);
 

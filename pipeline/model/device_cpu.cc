@@ -12,6 +12,8 @@ at::Tensor ToDevice(const at::Tensor& host, const at::Device&) { return host; }
 
 at::Tensor ToHost(const at::Tensor& tensor) { return tensor; }
 
+void LimitMemory(const at::Device&, double) {}
+
 void ReleaseCachedMemory(const at::Device&) {}
 
 std::unique_ptr<RecordedCall> MakeRecordedCall(const at::Device&) { return nullptr; }

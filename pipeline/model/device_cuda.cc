@@ -1,3 +1,4 @@
+#include "ATen/Context.h"
 #include "ATen/cuda/CUDAContext.h"
 #include "ATen/cuda/CUDAGraph.h"
 #include "absl/strings/str_cat.h"
@@ -56,6 +57,12 @@ at::Tensor ToHost(const at::Tensor& tensor) {
   at::Tensor host = tensor.to(at::kCPU, tensor.scalar_type(), /*non_blocking=*/true);
   c10::cuda::getCurrentCUDAStream(tensor.device().index()).synchronize();
   return host;
+}
+
+void LimitMemory(const at::Device& device, double share) {
+  if (!device.is_cuda() || share >= 1) return;
+  at::globalContext().lazyInitDevice(at::kCUDA);  // makes the allocator
+  c10::cuda::CUDACachingAllocator::setMemoryFraction(share, device.index());
 }
 
 void ReleaseCachedMemory(const at::Device& device) {

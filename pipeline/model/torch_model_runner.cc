@@ -112,6 +112,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> MakeTorchModelRunner(
     Placement placement;
     ASSIGN_OR_RETURN(placement.device, ParseDevice(options.device));
     UseOwnStream(placement.device);
+    LimitMemory(placement.device, options.gpu_memory);
     ASSIGN_OR_RETURN(placement.dtype, ParseDtype(options.dtype, placement.device));
     auto rows = std::make_unique<RowInvariance>(placement.device.is_cpu()
                                                     ? RowInvariance::Policy::kRowsAsAlone

@@ -117,7 +117,7 @@ class ScaleOut(unittest.TestCase):
     def test_throughput_of_three_is_that_of_one_three_times(self):
         replicas = self.replicas(3, [FAKE, "50ms", "--max-rows", "4"])
         everybody = ",".join(r.address for r in replicas)
-        load = ["--steps", "10", "--duration", "8s", "--connections", "8", "--seed", "2"]
+        load = ["--steps", "10", "--duration", "20s", "--connections", "8", "--seed", "2"]
 
         def throughput(address, callers):
             run = bench(address, "--concurrency", str(callers), *load)["runs"][0]

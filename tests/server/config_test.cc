@@ -45,9 +45,9 @@ TEST(Config, DefaultsStayOnLoopbackAndCheckPictures) {
 }
 
 TEST(Config, FlagsReachWhatTheyConfigure) {
-  const ServerConfig config =
-      ReadConfig({"--listen", "0.0.0.0:0", "--device=cuda:1", "--safety", "off", "--max-rows=8",
-                  "--max-image-bytes=2MiB", "--drain-timeout=90s", "--max-guidance=7.5"});
+  const ServerConfig config = ReadConfig(
+      {"--listen", "0.0.0.0:0", "--device=cuda:1", "--safety", "off", "--max-rows=8",
+       "--max-image-bytes=2MiB", "--drain-timeout=90s", "--max-guidance=7.5", "--gpu-memory=0.5"});
   EXPECT_EQ(config.listener.address, "0.0.0.0:0");
   EXPECT_EQ(config.device, "cuda:1");
   EXPECT_EQ(config.engine.safety, SafetyMode::kOff);
@@ -55,6 +55,7 @@ TEST(Config, FlagsReachWhatTheyConfigure) {
   EXPECT_EQ(config.limits.image.max_bytes, 2 << 20);
   EXPECT_EQ(config.drain.timeout, absl::Seconds(90));
   EXPECT_EQ(config.limits.max_guidance_scale, 7.5f);
+  EXPECT_EQ(config.gpu_memory, 0.5f);
 }
 
 TEST(Config, FlagWinsOverVariableOverFileOverDefault) {
