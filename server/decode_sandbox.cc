@@ -1,6 +1,7 @@
 #include "server/decode_sandbox.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -214,8 +215,19 @@ absl::StatusOr<std::unique_ptr<DecodeSandbox>> DecodeSandbox::Start(Decoder deco
 }
 
 DecodeSandbox::~DecodeSandbox() {
+  is_closing_ = true;
   shutdown(control_.get(), SHUT_RDWR);
+  if (watcher_.joinable()) watcher_.join();
   waitpid(forker_, nullptr, 0);
+}
+
+void DecodeSandbox::Watch(absl::AnyInvocable<void()> on_lost) {
+  watcher_ = std::thread([this, on_lost = std::move(on_lost)]() mutable {
+    pollfd event{.fd = control_.get(), .events = 0, .revents = 0};  // its end is always told
+    while (poll(&event, 1, -1) < 1) {
+    }
+    if (!is_closing_) on_lost();
+  });
 }
 
 absl::StatusOr<Image> DecodeSandbox::Decode(absl::string_view bytes,
@@ -227,7 +239,9 @@ absl::StatusOr<Image> DecodeSandbox::Decode(absl::string_view bytes,
   }
   const FileDescriptor mine(ends[0]);
   FileDescriptor its(ends[1]);
-  if (!PassDescriptor(control_.get(), its.get())) return Died();
+  if (!PassDescriptor(control_.get(), its.get())) {
+    return absl::UnavailableError("no process can be started for a picture: the server stops");
+  }
   its.Close();
   const Question question{.limits = limits,
                           .size = static_cast<int64_t>(bytes.size()),

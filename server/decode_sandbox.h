@@ -3,8 +3,11 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <memory>
+#include <thread>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "pipeline/image/codec.h"
@@ -26,7 +29,12 @@ class DecodeSandbox {
   DecodeSandbox& operator=(const DecodeSandbox&) = delete;
 
   // As DecodeImage. INTERNAL: the process ended without an answer; the next picture has another.
+  // UNAVAILABLE: there will be none.
   absl::StatusOr<Image> Decode(absl::string_view bytes, const DecodeLimits&) const;
+
+  // Once, and where threads may start: calls `on_lost` on a thread of its own when the process that
+  // the others come from is gone. No picture can be decoded then, ever again.
+  void Watch(absl::AnyInvocable<void()> on_lost);
 
  private:
   DecodeSandbox(FileDescriptor control, pid_t forker)
@@ -34,6 +42,8 @@ class DecodeSandbox {
 
   const FileDescriptor control_;  // where the forker gets sockets, one for each picture
   const pid_t forker_;
+  std::atomic<bool> is_closing_ = false;
+  std::thread watcher_;
 };
 
 }  // namespace image_variations

@@ -152,6 +152,9 @@ absl::StatusOr<Job> GenerateCall::MakeJob() {
                                     ? DecodeImage(image_, limits)
                                     : context_.sandbox->Decode(image_, limits);
   if (absl::IsResourceExhausted(image.status())) return DescribeStop(image.status(), 0, 0);
+  if (absl::IsUnavailable(image.status())) {
+    return MakeError(image.status().code(), reason::kDraining, image.status().message());
+  }
   if (absl::IsInternal(image.status())) {
     return MakeError(image.status().code(), reason::kInternal, image.status().message());
   }

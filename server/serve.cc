@@ -1,5 +1,6 @@
 #include "server/serve.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -123,6 +124,7 @@ int Serve(const ServerConfig& config,
   Metrics metrics;
   AdmissionGate gate(config.admission);
   Lifecycle lifecycle(gate, metrics);
+  std::atomic<bool> is_sandbox_lost = false;
   std::unique_ptr<DecodeSandbox> sandbox;
   if (config.decode_sandbox) {
     auto started = DecodeSandbox::Start();  // before there are threads
@@ -166,6 +168,13 @@ int Serve(const ServerConfig& config,
   service.Serve(**engine);
   lifecycle.Serve();
   metrics.SetServing(true);
+  if (sandbox != nullptr) {
+    sandbox->Watch([&] {
+      Log(Severity::kError, "the process that starts those for pictures is gone: stopping");
+      is_sandbox_lost = true;
+      lifecycle.RequestStop();
+    });
+  }
   const Watchdog watchdog((*engine)->heartbeat(), clock, config.hang_timeout, kWatchdogInterval,
                           [&lifecycle](const absl::Status& why) { lifecycle.OnDeviceLost(why); });
   PrintAddresses(**listener, *metrics_port, health->listener.get());
@@ -181,7 +190,7 @@ int Serve(const ServerConfig& config,
     std::_Exit(kCannotServe);  // a broken device may hang whoever tidies up after it
   }
   WindDown(config, lifecycle, service, **listener, *health);
-  return kClean;
+  return is_sandbox_lost ? kCannotServe : kClean;
 }
 
 }  // namespace image_variations

@@ -31,6 +31,7 @@ class FakeServerProcess {
   const std::string& address() const { return address_; }
   // The next line of stdout.
   std::string ReadLine() { return process_.ReadLine(); }
+  pid_t id() const { return process_.id(); }
   void Signal(int signal) const { process_.Signal(signal); }
   int WaitForExit() { return process_.WaitForExit(); }
 

@@ -30,6 +30,7 @@ class ChildProcess {
   ChildProcess& operator=(const ChildProcess&) = delete;
 
   std::string ReadLine();  // of stdout; "" at its end
+  pid_t id() const { return pid_; }
   void Signal(int signal) const;
   int WaitForExit();  // as Finished::exit_code
 
