@@ -60,6 +60,21 @@ TEST(Server, DrawsTheSeedThatWasNotGiven) {
   EXPECT_EQ(again->variations[0].image, first->variations[0].image);
 }
 
+TEST(Server, GivesTheSameBytesWhenItDecodesInASandbox) {
+  const ServerProcess plain, sandboxed({"--decode-sandbox=on"});
+  for (const char* picture : {"penguin.png", "still-life.jpg"}) {
+    const client::VariationRequest request{
+        .image = ReadFile(kPictures / picture), .sample_count = 2, .seed = 3, .step_count = 3};
+    const auto wanted = plain.Connect().Vary(request);
+    const auto result = sandboxed.Connect().Vary(request);
+    ASSERT_TRUE(wanted.ok() && result.ok()) << result.status();
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_FALSE(result->variations[i].image.empty());
+      EXPECT_EQ(result->variations[i].image, wanted->variations[i].image) << picture;
+    }
+  }
+}
+
 TEST(Server, BlocksWhatTheSafetyCheckerFlags) {
   const ServerProcess server;
   const auto result = server.Connect().Vary({.image = ReadFile(kPictures / "blocked.png"),
