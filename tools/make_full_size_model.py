@@ -5,7 +5,7 @@
 
 The weights are torch's default initialisation from a fixed seed. Two layers are scaled, so that the image embedding and
 the noise prediction have unit variance, as trained ones have: otherwise the UNet's part in the latents would be too
-small to be compared.
+small to be compared. The safety checker looks with the image encoder's tower, as in the published checkpoint.
 """
 import argparse
 
@@ -40,6 +40,7 @@ def make_networks():
     vae = AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, sample_size=256,
                         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4).eval()
     checker = StableDiffusionSafetyChecker(transformers.CLIPConfig(vision_config=TOWER, projection_dim=768)).eval()
+    checker.vision_model.load_state_dict(encoder.vision_model.state_dict())
     for embeds, thresholds in ((checker.concept_embeds, checker.concept_embeds_weights),
                                (checker.special_care_embeds, checker.special_care_embeds_weights)):
         embeds.copy_(torch.randn_like(embeds))
