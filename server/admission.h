@@ -2,9 +2,7 @@
 // it costs and by when it must be done.
 #pragma once
 
-#include <compare>
 #include <cstdint>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -13,10 +11,8 @@
 #include "absl/time/time.h"
 #include "pipeline/engine/cost_model.h"
 #include "pipeline/engine/forecast.h"
-#include "pipeline/engine/line_order.h"
+#include "server/admission_line.h"
 #include "server/admission_request.h"
-#include "server/recent_admissions.h"
-#include "server/retry_promises.h"
 
 namespace image_variations {
 
@@ -28,14 +24,6 @@ struct AdmissionOptions {
   int max_rows = 16;  // of one UNet call; these three as in StepBatcherOptions
   absl::Duration interactive_target = absl::Minutes(2);
   absl::Duration batch_target = absl::Minutes(30);
-};
-
-// When an admitted request is predicted to run, as seen from now, in such company as others had
-// lately.
-struct AdmissionForecast {
-  absl::Duration start;
-  absl::Duration finish;
-  int samples_ahead = 0;
 };
 
 class AdmissionGate;
@@ -58,15 +46,9 @@ class AdmissionTicket {
 
  private:
   friend class AdmissionGate;
-  // In line: effective deadline in seconds from the gate's beginning, and arrival.
-  struct Place {
-    double time = 0;
-    uint64_t arrival = 0;
-    auto operator<=>(const Place&) const = default;
-  };
 
   AdmissionGate* gate_ = nullptr;
-  Place place_;
+  AdmissionLine::Place place_;
   absl::Time admitted_;
   absl::Time served_;
   AdmissionForecast forecast_;
@@ -100,49 +82,14 @@ class AdmissionGate {
 
  private:
   friend class AdmissionTicket;
-  using Place = AdmissionTicket::Place;
-  struct Entry {
-    Place place;
-    double deadline = 0;  // as place.time
-    double promised = 0;  // by when it was promised to be done; infinite: by no time
-    RequestShape shape;
-    int64_t bytes = 0;
-    int samples_open = 0;
-    int samples_fresh = 0;  // of those, without a step
-    int begun_steps = 0;    // that each of the others has to go
 
-    int64_t unet_rows() const;
-  };
-  struct Inside {
-    int64_t bytes = 0, samples = 0, unet_rows = 0;
-    void Add(const Entry&, int sign);
-  };
-  struct Newcomer;
-  struct Outcome;
-
-  std::vector<Entry>::iterator Find(const Place&) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status CheckLimits(const AdmissionRequest&, Forecast&, double now) const
+  absl::Status CheckLimits(const AdmissionRequest&, Forecast&, absl::Time now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Outcome Play(Forecast&, double now, const Newcomer*, double delay,
-               absl::Span<const RetryPromise> comers) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  double RetryDelay(Forecast&, double now, const Newcomer&, double late,
-                    const Outcome& without) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status CheckTime(const AdmissionRequest&, Forecast&, absl::Time now, const Newcomer&,
-                         const Outcome&) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const AdmissionOptions options_;
   mutable absl::Mutex mutex_;
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);
-  std::vector<Entry> entries_ ABSL_GUARDED_BY(mutex_);  // by place
-  Inside inside_ ABSL_GUARDED_BY(mutex_);               // sums over entries_
-  LineOrder order_ ABSL_GUARDED_BY(mutex_);
-  RetryPromises promises_ ABSL_GUARDED_BY(mutex_);
-  RecentAdmissions recent_ ABSL_GUARDED_BY(mutex_);
-  double answer_time_ ABSL_GUARDED_BY(mutex_) = 0;  // lately, from ReportServed to ReportAnswered
-  uint64_t arrivals_ ABSL_GUARDED_BY(mutex_) = 0;
-  double slowdown_ ABSL_GUARDED_BY(mutex_) = 1;
-  double least_slowdown_ ABSL_GUARDED_BY(mutex_) = 0;  // of the running interval ...
-  int served_ ABSL_GUARDED_BY(mutex_) = 0;             // ... and its requests so far
+  AdmissionLine line_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace image_variations

@@ -1,0 +1,123 @@
+// The part of the gate before one engine: who was let in, and their future at that engine's costs.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "pipeline/engine/forecast.h"
+#include "pipeline/engine/job.h"
+#include "pipeline/engine/line_order.h"
+#include "server/admission_request.h"
+#include "server/recent_admissions.h"
+#include "server/retry_promises.h"
+
+namespace image_variations {
+
+// What a retry waits at least.
+inline constexpr absl::Duration kMinRetryDelay = absl::Milliseconds(100);
+
+// When a request is predicted to run, seen from now, in such company as others had lately.
+struct AdmissionForecast {
+  absl::Duration start;
+  absl::Duration finish;
+  int samples_ahead = 0;
+};
+
+// Thread-compatible. Times that are no absl::Time are seconds: from the Unix epoch in entries, from
+// now in futures.
+class AdmissionLine {
+ public:
+  // Effective deadline and arrival.
+  struct Place {
+    double time = 0;
+    uint64_t arrival = 0;
+    auto operator<=>(const Place&) const = default;
+  };
+  struct Entry {
+    Place place;
+    double deadline = 0;  // as place.time
+    double promised = 0;  // by when it was promised to be done; infinite: by no time
+    RequestShape shape;
+    int64_t bytes = 0;
+    int samples_open = 0;
+    int samples_fresh = 0;  // of those, without a step
+    int begun_steps = 0;    // that each of the others has to go
+
+    int64_t unet_rows() const;
+  };
+  // Sums over entries.
+  struct Inside {
+    int64_t bytes = 0, samples = 0, unet_rows = 0;
+    void Add(const Entry&, int sign);
+  };
+  // A future with or without a newcomer.
+  struct Outcome {
+    double start = 0, finish = 0;  // the newcomer's
+    int samples_ahead = 0;
+    double newcomer_late = 0;   // beyond its deadline, with the forecast's margin; <= 0: in time
+    double end = 0;             // of all others
+    std::vector<double> ends;   // by entry
+    std::vector<double> late;   // by entry, then by comer: beyond what it was promised, with margin
+    std::vector<bool> is_lost;  // by entry: late even without margin
+
+    double OthersLate(const Outcome& without) const;
+  };
+  // What a request would find here.
+  struct Offer {
+    double place = 0;  // its effective deadline; this and the next from now
+    double deadline = std::numeric_limits<double>::infinity();
+    Outcome with, without;   // the latter only when one of the former is late
+    double others_late = 0;  // the most that it would make another one late, or later
+    bool is_admissible() const { return with.newcomer_late <= 0 && others_late <= 0; }
+  };
+
+  AdmissionLine(absl::Duration interactive_target, absl::Duration batch_target);
+
+  // Whether this request was told to come back now; then its promise is kept, and gone.
+  bool Claim(const AdmissionRequest&, absl::Time now);
+  Offer Consider(const AdmissionRequest&, bool was_promised, Forecast&, absl::Time now) const;
+  AdmissionForecast Predict(const AdmissionRequest&, const Offer&, Forecast&, absl::Time now) const;
+  // Of an offer that is admissible.
+  Place Join(const AdmissionRequest&, const Offer&, Forecast&, absl::Time now);
+  // Of one that is not: the answer, and a promise when it says when to come back.
+  absl::Status Refuse(const AdmissionRequest&, const Offer&, Forecast&, absl::Time now);
+
+  // Of an entry: what is left of it; how long its pictures and then its answer took; its end.
+  void ReportProgress(const Place&, const JobProgress&);
+  void ReportServed(const Place&, absl::Duration predicted, absl::Duration actual);
+  void ReportAnswered(absl::Duration since_served);
+  void Leave(const Place&);
+
+  // From now, by entry.
+  std::vector<double> Ends(Forecast&, absl::Time now) const;
+  const std::vector<Entry>& entries() const { return entries_; }
+  const Inside& inside() const { return inside_; }
+  double slowdown() const { return slowdown_; }
+
+ private:
+  struct Newcomer;
+
+  std::vector<Entry>::iterator Find(const Place&);
+  Outcome Play(Forecast&, double now, const Newcomer*, double delay,
+               absl::Span<const RetryPromise> comers) const;
+  double RetryDelay(Forecast&, double now, const Newcomer&, double late,
+                    const Outcome& without) const;
+
+  std::vector<Entry> entries_;  // by place
+  Inside inside_;
+  LineOrder order_;
+  RetryPromises promises_;
+  RecentAdmissions recent_;
+  double answer_time_ = 0;  // lately, from ReportServed to ReportAnswered
+  uint64_t arrivals_ = 0;
+  double slowdown_ = 1;
+  double least_slowdown_ = 0;  // of the running interval ...
+  int served_ = 0;             // ... and its requests so far
+};
+
+}  // namespace image_variations
