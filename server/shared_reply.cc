@@ -76,7 +76,7 @@ int64_t SharedReply::bytes() const {
   absl::MutexLock lock(&mutex_);
   int64_t bytes = 0;
   for (const v1::Variation& variation : variations_) {
-    bytes += static_cast<int64_t>(variation.image().size());
+    bytes += static_cast<int64_t>(variation.image().capacity());
   }
   return bytes;
 }
@@ -124,7 +124,7 @@ void SharedReply::OnEnd(absl::StatusOr<v1::Completed> completed) {
       }
     }
     listeners_.clear();
-    image_.clear();
+    std::string().swap(image_);  // clear() would keep its memory as long as the answer
     end_ = std::move(completed);
   }
   when_ended_(*this, ok);

@@ -40,7 +40,7 @@ class SharedReply final : public GenerateReply, public std::enable_shared_from_t
   // call with `why`. Unknown listeners are ignored.
   void Leave(GenerateReply& listener, const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Bytes of the pictures that it remembers.
+  // Memory of the pictures that it remembers.
   int64_t bytes() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   void OnAdmitted(imagevariations::v1::Admitted, int sample_count) override

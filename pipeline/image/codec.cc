@@ -92,8 +92,11 @@ absl::StatusOr<std::string> Encode(const Image& image, const EncodeOptions& opti
     return absl::InvalidArgumentError(absl::StrCat("image of ", image.width, "x", image.height,
                                                    " pixels has ", image.rgb.size(), " bytes"));
   }
-  return options.format == ImageFormat::kJpeg ? EncodeJpeg(image, options)
-                                              : EncodePng(image, options);
+  ASSIGN_OR_RETURN(std::string bytes, options.format == ImageFormat::kJpeg
+                                          ? EncodeJpeg(image, options)
+                                          : EncodePng(image, options));
+  bytes.shrink_to_fit();
+  return bytes;
 }
 
 }  // namespace

@@ -56,7 +56,8 @@ struct EncodeOptions {
   std::optional<std::string> parameters;
 };
 
-// The same pixels and options give the same bytes.
+// The same pixels and options give the same bytes, in no more memory than they need: they may be
+// kept for long.
 absl::StatusOr<std::string> EncodeImage(const Image&, const EncodeOptions&);
 
 }  // namespace image_variations

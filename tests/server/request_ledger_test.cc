@@ -155,6 +155,24 @@ TEST_F(RequestLedgerTest, AnswersAreKeptForTheirAge) {
   EXPECT_EQ(ledger.kept_bytes(), 0);
 }
 
+TEST_F(RequestLedgerTest, AnAnswerDoesNotKeepTheMemoryOfItsRequest) {
+  const auto claim =
+      ledger.Join("ann", Request("a", std::string(1 << 20, 'x')), absl::InfiniteFuture(), first);
+  ASSERT_TRUE(claim.ok());
+  Answer(*claim->work, "picture");
+  EXPECT_LE(claim->work->image().capacity(), 100u);
+}
+
+TEST_F(RequestLedgerTest, KeptBytesAreMemoryNotLength) {
+  v1::Variation picture = Picture("picture");
+  picture.mutable_image()->reserve(100'000);
+  const RequestLedger::Claim claim = Join("a", first);
+  claim.work->BeginWith([] {});
+  claim.work->OnAdmitted({}, 1);
+  claim.work->OnVariation(std::move(picture));
+  EXPECT_GE(claim.work->bytes(), 100'000);
+}
+
 TEST_F(RequestLedgerTest, OldestAnswersGoWhenTheirBytesAreTooMany) {
   Answer(*Join("a", first).work, std::string(5'000, 'a'));
   Answer(*Join("b", first).work, std::string(5'000, 'b'));

@@ -108,6 +108,14 @@ TEST(Codec, AnImageWhosePixelsDoNotMatchItsSizeIsInvalid) {
   }
 }
 
+TEST(Codec, EncodedBytesTakeNoMoreMemoryThanTheyNeed) {
+  const Image image{8, 8, std::vector<uint8_t>(3 * 8 * 8, 100)};
+  for (const ImageFormat format : {ImageFormat::kJpeg, ImageFormat::kPng}) {
+    const std::string bytes = EncodeImage(image, {.format = format}).value();
+    EXPECT_EQ(bytes.capacity(), bytes.size()) << MimeType(format);
+  }
+}
+
 TEST(Codec, MimeTypesAreTheRegisteredOnes) {
   EXPECT_EQ(MimeType(ImageFormat::kJpeg), "image/jpeg");
   EXPECT_EQ(MimeType(ImageFormat::kPng), "image/png");
