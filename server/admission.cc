@@ -36,11 +36,12 @@ void AdmissionTicket::ReportProgress(const JobProgress& progress) {
   gate_->line_.ReportProgress(place_, progress);
 }
 
-void AdmissionTicket::ReportServed(absl::Time now) {
+void AdmissionTicket::ReportServed(absl::Time now, bool is_complete) {
   if (gate_ == nullptr) return;
   served_ = now;
   absl::MutexLock lock(&gate_->mutex_);
-  gate_->line_.ReportServed(place_, forecast_.finish, now - admitted_);
+  gate_->line_.ReportServed(place_);
+  if (is_complete) gate_->line_.CompareTimes(forecast_.finish, now - admitted_);
 }
 
 void AdmissionTicket::ReportAnswered(absl::Time now) {

@@ -38,8 +38,9 @@ class AdmissionTicket {
 
   // The request's work shrinks to what is left of it; its bytes stay.
   void ReportProgress(const JobProgress&);
-  // Its pictures are there: the gate compares with what it had predicted.
-  void ReportServed(absl::Time now);
+  // The engine is done with it. If it is complete, with every picture, the gate compares its time
+  // with what it had predicted; one that was cut short tells nothing about that.
+  void ReportServed(absl::Time now, bool is_complete);
   // They are encoded and on their way.
   void ReportAnswered(absl::Time now);
   const AdmissionForecast& forecast() const { return forecast_; }

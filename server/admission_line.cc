@@ -193,13 +193,14 @@ void AdmissionLine::ReportProgress(const Place& place, const JobProgress& progre
   inside_.Add(entry, 1);
 }
 
-void AdmissionLine::ReportServed(const Place& place, absl::Duration predicted,
-                                 absl::Duration actual) {
+void AdmissionLine::ReportServed(const Place& place) {
   Entry& entry = *Find(place);
   inside_.Add(entry, -1);
   entry.samples_open = entry.samples_fresh = 0;
   inside_.Add(entry, 1);
+}
 
+void AdmissionLine::CompareTimes(absl::Duration predicted, absl::Duration actual) {
   predicted -= absl::Seconds(answer_time_);
   if (predicted <= absl::ZeroDuration()) return;
   const double slowdown = absl::FDivDuration(actual, predicted);

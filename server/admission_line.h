@@ -87,11 +87,13 @@ class AdmissionLine {
   // Of one that is not: the answer, and a promise when it says when to come back.
   absl::Status Refuse(const AdmissionRequest&, const Offer&, Forecast&, absl::Time now);
 
-  // Of an entry: what is left of it; how long its pictures and then its answer took; its end.
+  // Of an entry: what is left of it; nothing is; its end.
   void ReportProgress(const Place&, const JobProgress&);
-  void ReportServed(const Place&, absl::Duration predicted, absl::Duration actual);
-  void ReportAnswered(absl::Duration since_served);
+  void ReportServed(const Place&);
   void Leave(const Place&);
+  // How long a request's pictures took that was served whole, and then its answer.
+  void CompareTimes(absl::Duration predicted, absl::Duration actual);
+  void ReportAnswered(absl::Duration since_served);
 
   // From now, by entry.
   std::vector<double> Ends(Forecast&, absl::Time now) const;

@@ -218,6 +218,7 @@ void GenerateCall::EncodePreview(int index, int step, const CheckedImage& pictur
 
 void GenerateCall::OnSample(int index, absl::StatusOr<SampleResult> result) {
   if (!result.ok()) {
+    has_every_picture_ = false;
     AnswerFailed(index, result.status());
     EndPart();
     return;
@@ -230,7 +231,8 @@ void GenerateCall::OnSample(int index, absl::StatusOr<SampleResult> result) {
 
 void GenerateCall::OnDone(const JobMetrics& metrics) {
   job_metrics_ = metrics;
-  ticket_.ReportServed(context_.clock.Now());
+  ticket_.ReportServed(context_.clock.Now(), has_every_picture_);
+  context_.metrics.SetSlowdown(context_.gate.slowdown());
   EndPart();
 }
 

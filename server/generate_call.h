@@ -91,6 +91,7 @@ class GenerateCall final : public JobListener, public std::enable_shared_from_th
   AdmissionTicket ticket_;
   absl::Duration decode_time_;
   JobMetrics job_metrics_;                 // written before the last EndPart
+  bool has_every_picture_ = true;          // so far; engine thread only
   std::atomic<int> steps_done_ = 0;        // over all samples
   std::atomic<int> open_parts_ = 0;        // samples to answer, previews to encode, and OnDone
   std::atomic<int> waiting_previews_ = 0;  // of them

@@ -126,6 +126,9 @@ Metrics::Metrics()
           metrics_.Gauge("image_variations_samples_waiting", "Pictures in line without latents.")),
       backlog_(metrics_.Gauge("image_variations_predicted_backlog_seconds",
                               "Predicted time of all work that is in.")),
+      slowdown_(metrics_.Gauge("image_variations_admission_slowdown",
+                               "How much longer requests have been taking than predicted, all of "
+                               "the latest; predictions count so many times as long. 1: right.")),
       queue_seconds_(metrics_.Seconds("image_variations_queue_wait_seconds",
                                       "Time from submission to a request's first stage.")),
       admission_error_seconds_(
@@ -149,6 +152,7 @@ Metrics::Metrics()
     if (IsWaste(outcome)) rows_wasted_.Add({{"result", OutcomeName(outcome)}});
   }
   reachable_.Set(1);
+  slowdown_.Set(1);
 }
 
 std::string Metrics::Markdown() const { return metrics_.Markdown() + ProcessMetricsMarkdown(); }

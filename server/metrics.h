@@ -35,6 +35,8 @@ class Metrics final : public EngineObserver {
   // Whether requests are taken; whether the port where they come in answers a call from outside.
   void SetServing(bool serving) { serving_.Set(serving); }
   void SetReachable(bool reachable) { reachable_.Set(reachable); }
+  // So many times as long as predicted do requests take, as the gate sees it.
+  void SetSlowdown(double slowdown) { slowdown_.Set(slowdown); }
   // A connection was closed at once because there are too many.
   void OnConnectionRefused() { connections_refused_.Increment(); }
 
@@ -70,7 +72,7 @@ class Metrics final : public EngineObserver {
   prometheus::Counter &connections_refused_, &requests_repeated_, &unet_calls_, &unet_rows_,
       &padded_rows_, &out_of_memory_;
   prometheus::Gauge &serving_, &reachable_, &device_lost_, &requests_in_flight_, &samples_running_,
-      &samples_waiting_, &backlog_;
+      &samples_waiting_, &backlog_, &slowdown_;
   prometheus::Histogram &queue_seconds_, &admission_error_seconds_;
   std::atomic<int64_t> default_area_ = 0;  // of latents; 0 while no model is known
 };

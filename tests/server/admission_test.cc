@@ -275,7 +275,7 @@ TEST(AdmissionGate, PredictionsThatWereTooShortAreStretched) {
   for (int i = 0; i < 8; ++i) {
     AdmissionTicket ticket = *gate.Ask(Work(10), kNever, now);
     now += absl::Seconds(i == 3 ? 40 : 20);  // twice as long as predicted, once more
-    ticket.ReportServed(now);
+    ticket.ReportServed(now, /*is_complete=*/true);
   }
   EXPECT_EQ(gate.slowdown(), 2);
   EXPECT_FALSE(gate.Ask(Work(10), now + absl::Seconds(19), now).ok());
@@ -288,9 +288,28 @@ TEST(AdmissionGate, OneRequestInTimeLetsPredictionsGo) {
   for (int i = 0; i < 16; ++i) {
     AdmissionTicket ticket = *gate.Ask(Work(10), kNever, now);
     now += absl::Seconds(i == 12 ? 10 : 20);
-    ticket.ReportServed(now);
+    ticket.ReportServed(now, /*is_complete=*/true);
   }
   EXPECT_EQ(gate.slowdown(), 1);
+}
+
+TEST(AdmissionGate, RequestsThatWereCutShortSayNothingOfPredictions) {
+  Gate gate;
+  absl::Time now = kNow;
+  for (int i = 0; i < 32; ++i) {
+    const bool is_cut_short = i % 4 == 3;
+    AdmissionTicket ticket = *gate.Ask(Work(10), kNever, now);
+    now += absl::Seconds(is_cut_short ? 1 : 20);
+    ticket.ReportServed(now, !is_cut_short);
+  }
+  EXPECT_EQ(gate.slowdown(), 2);
+}
+
+TEST(AdmissionGate, RequestsThatWereCutShortMakeRoom) {
+  Gate gate({.max_unet_rows_ahead = 10});
+  AdmissionTicket ticket = gate.Admit(Work(10));
+  ticket.ReportServed(kNow, /*is_complete=*/false);
+  EXPECT_TRUE(gate.Ask(Work(10)).ok());
 }
 
 // One second a row, give or take a tenth.
@@ -336,7 +355,7 @@ TEST(AdmissionGate, TheWayFromPicturesToAnswerTakesTimeToo) {
   absl::Time now = kNow;
   for (int i = 0; i < 100; ++i) {
     AdmissionTicket ticket = *gate.Ask(Work(2), kNever, now);
-    ticket.ReportServed(now + absl::Seconds(2));
+    ticket.ReportServed(now + absl::Seconds(2), /*is_complete=*/true);
     ticket.ReportAnswered(now + absl::Seconds(3));
     now += absl::Seconds(100);
   }

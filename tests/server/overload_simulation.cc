@@ -246,8 +246,9 @@ class OverloadWorld final : public EngineObserver {
     } else if (is_in_time) {
       ++report_.on_time;
     }
+    if (absl::IsCancelled(request.status)) ++report_.cancelled;
     if (!request.status.ok()) report_.wasted_steps.push_back(request.wasted_steps);
-    if (request.status.ok()) request.ticket.ReportServed(clock_.Now());
+    request.ticket.ReportServed(clock_.Now(), /*is_complete=*/request.status.ok());
     request.ticket = AdmissionTicket();
     requests_.erase(request.id);
   }

@@ -41,6 +41,7 @@ struct OverloadReport {
   int offered = 0;
   int on_time = 0;
   int admitted = 0;
+  int cancelled = 0;         // of those, before their end
   int refused = 0;           // and told to come back
   int retries = 0;           // of those, who came back ...
   int retries_admitted = 0;  // ... and was let in
@@ -51,6 +52,8 @@ struct OverloadReport {
 
   double on_time_share() const { return static_cast<double>(on_time) / offered; }
   double admitted_on_time_share() const { return static_cast<double>(on_time) / admitted; }
+  // The same of those whose callers stayed.
+  double kept_share() const { return static_cast<double>(on_time) / (admitted - cancelled); }
 };
 
 OverloadReport SimulateOverload(const OverloadOptions&);

@@ -89,5 +89,13 @@ TEST(OverloadedService, RecoversWhenTheDeviceBecomesSlower) {
   }
 }
 
+TEST(OverloadedService, RecoversFromSlowerDevicesThoughCallersLeave) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    const OverloadReport report = SimulateOverload(
+        {.device = kA100, .load = 0.9, .seed = seed, .cancel_share = 0.3, .mispredicted_by = 2});
+    EXPECT_GE(report.kept_share(), 0.95) << "seed " << seed;
+  }
+}
+
 }  // namespace
 }  // namespace image_variations
