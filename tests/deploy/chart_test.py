@@ -1,7 +1,7 @@
 """The chart and the overlays without a cluster: chart_test.py SERVER_PROGRAM, with the Python of tools/setup.sh deploy.
 
-Helm, kubectl, kubernetes-validate and checkov are the real ones. GRPCRoute is checked by nobody here: no package has its
-schema.
+Helm, kubectl, kubernetes-validate and checkov are the real ones. No package on PyPI or in Debian carries the schema of
+GRPCRoute, so that only what it refers to is checked.
 """
 import re
 import subprocess
@@ -23,6 +23,13 @@ KUSTOMIZE = ROOT / "deploy" / "kustomize"
 BIN = Path(sys.executable).parent
 SERVER = sys.argv.pop(1)
 SETS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CHART / "values").glob("*.yaml"))}
+ALL = {"defaults": {}, **SETS}
+# Every object, by its kind and what its name adds to the release's.
+ALWAYS = {"ConfigMap", "Deployment", "NetworkPolicy", "NetworkPolicy-test", "Pod-test-health", "PodDisruptionBudget", "Service",
+          "ServiceAccount"}
+BESIDES = {"defaults": set(), "cpu-demo": set(), "gpu": set(), "gpu-mtls": set(), "cpu-hpa": {"HorizontalPodAutoscaler"},
+           "production": {"ConfigMap-dashboard", "GRPCRoute", "PrometheusRule", "ScaledObject", "Service-headless",
+                          "ServiceMonitor"}}
 KUBERNETES = ["1.33", "1.34", "1.35", "1.36", "1.37"]
 # CustomResourceDefinitions: those that a package has models of.
 MODELS = {"ScaledObject": "cloudcoil.models.keda.v1alpha1",
@@ -64,8 +71,15 @@ def printed(table):
 
 
 class Chart(unittest.TestCase):
+    def test_every_set_has_its_objects(self):
+        self.assertEqual(set(ALL), set(BESIDES))
+        for name, values in ALL.items():
+            with self.subTest(name):
+                objects = [o["kind"] + o["metadata"]["name"].removeprefix("image-variations") for o in rendered(values)]
+                self.assertEqual(sorted(objects), sorted(ALWAYS | BESIDES[name]))
+
     def test_helm_lint_finds_nothing(self):
-        for name, values in {"defaults": {}, **SETS}.items():
+        for name, values in ALL.items():
             with self.subTest(name):
                 report = helm_python.lint(CHART, values, strict=True)
                 self.assertEqual(report["errors"], [])
@@ -73,7 +87,7 @@ class Chart(unittest.TestCase):
 
     def test_every_set_is_valid_for_the_last_five_versions_of_kubernetes(self):
         for version in KUBERNETES:
-            for name, values in SETS.items():
+            for name, values in ALL.items():
                 for item in rendered(values):
                     with self.subTest(version=version, values=name, kind=item["kind"]):
                         if item["kind"] not in MODELS and item["kind"] not in UNCHECKED:
@@ -104,7 +118,7 @@ class Chart(unittest.TestCase):
         with helm_python.Chart.load(CHART) as chart:
             known = chart.schema["properties"]["flags"]["propertyNames"]["enum"]
         decided = {flag.removeprefix("IMAGE_VARIATIONS_").lower().replace("_", "-")
-                   for values in [{}, *SETS.values()] for flag in one(rendered(values), "ConfigMap")["data"]
+                   for values in ALL.values() for flag in one(rendered(values), "ConfigMap")["data"]
                    if flag.removeprefix("IMAGE_VARIATIONS_").lower().replace("_", "-") not in known}
         decided |= {"client-names", "threads"}
         self.assertEqual(sorted(known + list(decided)), sorted(printed("flags")),
@@ -112,7 +126,7 @@ class Chart(unittest.TestCase):
 
     def test_every_flag_of_the_config_map_exists(self):
         exist = {"IMAGE_VARIATIONS_" + flag.upper().replace("-", "_") for flag in printed("flags")}
-        for name, values in {"defaults": {}, **SETS}.items():
+        for name, values in ALL.items():
             with self.subTest(name):
                 self.assertLessEqual(set(one(rendered(values), "ConfigMap")["data"]), exist)
 
@@ -133,6 +147,27 @@ class Chart(unittest.TestCase):
             host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
             self.assertIn(f"--server={host}:{service['spec']['ports'][0]['port']}", pod["spec"]["containers"][0]["args"])
 
+    def test_the_route_leads_to_the_service(self):
+        objects = rendered(SETS["production"])
+        route = one(objects, "GRPCRoute")["spec"]
+        service = one(objects, "Service")
+        rule, = route["rules"]
+        backend, = rule["backendRefs"]
+        self.assertEqual(backend["name"], service["metadata"]["name"])
+        self.assertEqual(backend["port"], service["spec"]["ports"][0]["port"])
+        asked = [match["method"]["service"] for match in rule["matches"]]
+        proto = (ROOT / "proto/imagevariations/v1/image_variations.proto").read_text()
+        own = re.search(r"^package (\S+);", proto, re.M)[1] + "." + re.search(r"^service (\S+) ", proto, re.M)[1]
+        self.assertEqual(asked, [own, "grpc.health.v1.Health"])
+        self.assertEqual(route["parentRefs"], SETS["production"]["route"]["parentRefs"])
+
+    def test_clients_that_balance_find_every_replica(self):
+        objects = rendered(SETS["production"])
+        service = one(objects, "Service", "image-variations-headless")["spec"]
+        self.assertEqual(service["clusterIP"], "None")
+        labels = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+        self.assertLessEqual(service["selector"].items(), labels.items())
+
     def test_the_notes_warn_of_plaintext(self):
         def notes(values):
             with helm_python.Chart.load(CHART) as chart:
@@ -151,7 +186,7 @@ class Chart(unittest.TestCase):
 
 class PodSecurity(unittest.TestCase):
     def test_every_pod_keeps_the_restricted_profile(self):
-        for name, values in SETS.items():
+        for name, values in ALL.items():
             for kind, _, spec in pods(rendered(values)):
                 with self.subTest(values=name, kind=kind):
                     self.check_restricted(spec)
@@ -172,7 +207,7 @@ class PodSecurity(unittest.TestCase):
 
     def test_checkov_finds_nothing(self):
         with tempfile.TemporaryDirectory() as folder:
-            for name, values in SETS.items():
+            for name, values in ALL.items():
                 (Path(folder) / f"{name}.yaml").write_text(yaml.safe_dump_all(rendered(values)))
             run = subprocess.run([BIN / "checkov", "-d", folder, "--framework", "kubernetes", "--skip-check", NOT_OURS,
                                   "--skip-download", "-o", "json"], capture_output=True, text=True)
@@ -183,12 +218,12 @@ class PodSecurity(unittest.TestCase):
         self.assertGreater(report["summary"]["passed"], 300)
 
     def test_no_service_account_has_a_token(self):
-        for name, values in SETS.items():
+        for name, values in ALL.items():
             with self.subTest(name):
                 self.assertIs(one(rendered(values), "ServiceAccount")["automountServiceAccountToken"], False)
 
     def test_a_network_policy_covers_every_pod(self):
-        for name, values in SETS.items():
+        for name, values in ALL.items():
             objects = rendered(values)
             policies = [o["spec"] for o in objects if o["kind"] == "NetworkPolicy"]
             for kind, metadata, _ in pods(objects):
@@ -199,7 +234,7 @@ class PodSecurity(unittest.TestCase):
                     self.assertEqual(covering[0]["policyTypes"], ["Ingress", "Egress"])
 
     def test_only_a_download_lets_the_server_out(self):
-        for name, values in SETS.items():
+        for name, values in ALL.items():
             egress = one(rendered(values), "NetworkPolicy")["spec"]["egress"]
             with self.subTest(name):
                 self.assertEqual(bool(egress), values.get("model", {}).get("source") == "download")
