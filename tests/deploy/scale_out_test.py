@@ -163,6 +163,28 @@ class ScaleOut(unittest.TestCase):
         self.assertEqual(errors, [])
         self.assertGreater(sum(calls), 100)
 
+    def test_a_channel_that_lives_through_restarts_shows_no_error(self):
+        replicas = self.replicas(2, [FAKE, "5ms", "--drain-delay", "1s"])
+        seconds, restarts = (60, 4) if MEASURES else (15, 1)
+        with tempfile.NamedTemporaryFile(suffix=".json") as report:
+            load = subprocess.Popen([CLI, "bench", PICTURE, "--server", ",".join(r.address for r in replicas), "--json", report.name,
+                                     "--concurrency", "8", "--retries", "3", "--steps", "10", "--duration", f"{seconds}s"],
+                                    stdout=subprocess.DEVNULL)
+            end, restarted = time.monotonic() + seconds - 5, 0
+            while time.monotonic() < end:
+                replica = replicas[restarted % 2]
+                self.assertEqual(replica.stop(), 0)
+                replica.start()
+                restarted += 1
+                while replica.requests() == 0 and load.poll() is None:
+                    time.sleep(0.05)
+            load.wait(120)
+            requests = json.loads(Path(report.name).read_text())["runs"][0]["requests"]
+        print(f"scale_out: {restarted} restarts of a replica under one channel: {requests}", flush=True)
+        self.assertEqual(requests["failed"], {})
+        self.assertEqual(requests["finished"], requests["sent"])
+        self.assertGreaterEqual(restarted, 2 * restarts)
+
     def test_every_replica_draws_the_same_bytes(self):
         replicas = self.replicas(3, [SERVER, "--model", "demo/model", "--threads", "1"])
         addresses = [r.address for r in replicas] + [",".join(r.address for r in replicas), self.nginx(replicas)]
