@@ -55,7 +55,7 @@ case $what in
   oracle | peers) install oracle ;;
 esac
 [ "$what" = peers ] && install peers
-[ "$what" = fetch ] && install fetch
+[[ "$what" = fetch || "$what" = deploy ]] && install fetch
 if [ "$what" = cuda ]; then
   install cuda
   # The wheels carry versioned libraries alone; linkers look for names without version, and CMake for lib64.
