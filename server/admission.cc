@@ -12,8 +12,24 @@ namespace image_variations {
 namespace {
 
 constexpr absl::Duration kStartingRetryDelay = absl::Seconds(1);
+constexpr absl::Duration kHeldRetryDelay = absl::Seconds(1);  // slow readers leave when they like
+
+absl::Status QueueFull(absl::string_view what, int64_t inside, int64_t asked, int64_t limit) {
+  return MakeError(absl::StatusCode::kResourceExhausted, reason::kQueueFull,
+                   absl::StrCat("the line is full: ", inside, " ", what, " in it, ", asked,
+                                " asked for, limit ", limit),
+                   {{"resource", std::string(what)},
+                    {"queued", absl::StrCat(inside)},
+                    {"asked", absl::StrCat(asked)},
+                    {"limit", absl::StrCat(limit)}});
+}
 
 }  // namespace
+
+void GiveBackBytes::operator()(AdmissionGate* gate) const {
+  absl::MutexLock lock(&gate->mutex_);
+  gate->held_bytes_ -= bytes;
+}
 
 AdmissionTicket& AdmissionTicket::operator=(AdmissionTicket&& other) noexcept {
   std::swap(gate_, other.gate_);
@@ -77,6 +93,16 @@ absl::StatusOr<AdmissionTicket> AdmissionGate::Enter(const AdmissionRequest& req
   return ticket;
 }
 
+absl::StatusOr<HeldBytes> AdmissionGate::Hold(int64_t bytes) {
+  absl::MutexLock lock(&mutex_);
+  if (bytes_inside() + bytes > options_.max_bytes) {
+    const absl::Status full = QueueFull("bytes", bytes_inside(), bytes, options_.max_bytes);
+    return bytes > options_.max_bytes ? full : WithRetryDelay(full, kHeldRetryDelay);
+  }
+  held_bytes_ += bytes;
+  return HeldBytes(this, GiveBackBytes{bytes});
+}
+
 void AdmissionGate::Open() {
   absl::MutexLock lock(&mutex_);
   closed_ = absl::OkStatus();
@@ -97,6 +123,11 @@ int AdmissionGate::requests() const {
   return static_cast<int>(line_.entries().size());
 }
 
+int64_t AdmissionGate::bytes() const {
+  absl::MutexLock lock(&mutex_);
+  return bytes_inside();
+}
+
 double AdmissionGate::slowdown() const {
   absl::MutexLock lock(&mutex_);
   return line_.slowdown();
@@ -109,6 +140,8 @@ bool AdmissionGate::WaitUntilEmpty(absl::Duration timeout) {
   return mutex_.AwaitWithTimeout(absl::Condition(&is_empty), timeout);
 }
 
+int64_t AdmissionGate::bytes_inside() const { return line_.inside().bytes + held_bytes_; }
+
 absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request, Forecast& forecast,
                                         absl::Time now) const {
   const auto requests = static_cast<int64_t>(line_.entries().size());
@@ -119,7 +152,7 @@ absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request, Forecas
   } table[] = {
       {"requests", requests, 1, options_.max_requests,
        [](const AdmissionLine::Entry&) { return int64_t{1}; }},
-      {"bytes", line_.inside().bytes, request.bytes, options_.max_bytes,
+      {"bytes", bytes_inside(), request.bytes, options_.max_bytes,
        [](const AdmissionLine::Entry& entry) { return entry.bytes; }},
       {"samples", line_.inside().samples, request.shape.samples, options_.max_samples,
        [](const AdmissionLine::Entry& entry) { return int64_t{entry.shape.samples}; }},
@@ -129,14 +162,7 @@ absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request, Forecas
   };
   for (const auto& row : table) {
     if (row.inside + row.asked <= row.limit) continue;
-    const absl::Status full =
-        MakeError(absl::StatusCode::kResourceExhausted, reason::kQueueFull,
-                  absl::StrCat("the line is full: ", row.inside, " ", row.what, " in it, ",
-                               row.asked, " asked for, limit ", row.limit),
-                  {{"resource", std::string(row.what)},
-                   {"queued", absl::StrCat(row.inside)},
-                   {"asked", absl::StrCat(row.asked)},
-                   {"limit", absl::StrCat(row.limit)}});
+    const absl::Status full = QueueFull(row.what, row.inside, row.asked, row.limit);
     if (row.asked > row.limit) return full;  // it never fits
     const std::vector<double> ends = line_.Ends(forecast, now);
     std::vector<std::pair<double, int64_t>> leaving;

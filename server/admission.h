@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -27,6 +28,13 @@ struct AdmissionOptions {
 };
 
 class AdmissionGate;
+
+// Bytes that count as those of requests do, and nothing else of them; given back on destruction.
+struct GiveBackBytes {
+  int64_t bytes = 0;
+  void operator()(AdmissionGate* gate) const;
+};
+using HeldBytes = std::unique_ptr<AdmissionGate, GiveBackBytes>;
 
 // A share of the gate's limits, given back on destruction. Movable; thread-compatible.
 class AdmissionTicket {
@@ -70,11 +78,15 @@ class AdmissionGate {
   // time; if it can have its priority's target at its admission, nobody later takes that from it.
   absl::StatusOr<AdmissionTicket> Enter(const AdmissionRequest&, const CostModel&, absl::Time now)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // Bytes of an answer that waits for its reader, whether or not there is a request at work for it:
+  // nobody waits for them to go. RESOURCE_EXHAUSTED, QUEUE_FULL as Enter's.
+  absl::StatusOr<HeldBytes> Hold(int64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
 
   void Open() ABSL_LOCKS_EXCLUDED(mutex_);
   void Close(absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status closed() const ABSL_LOCKS_EXCLUDED(mutex_);  // what it was closed with
   int requests() const ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t bytes() const ABSL_LOCKS_EXCLUDED(mutex_);  // of requests, and held
   // How much longer requests have been taking than predicted, lately and without exception; 1 when
   // predictions are right. Predictions count so many times as long.
   double slowdown() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -83,7 +95,9 @@ class AdmissionGate {
 
  private:
   friend class AdmissionTicket;
+  friend struct GiveBackBytes;
 
+  int64_t bytes_inside() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckLimits(const AdmissionRequest&, Forecast&, absl::Time now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -91,6 +105,7 @@ class AdmissionGate {
   mutable absl::Mutex mutex_;
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);
   AdmissionLine line_ ABSL_GUARDED_BY(mutex_);
+  int64_t held_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace image_variations

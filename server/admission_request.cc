@@ -9,6 +9,11 @@ int64_t BytesOf(const ValidRequest& request, int64_t encoded_bytes) {
   return encoded_bytes + request.source.decode_bytes + request.sample_count * result_bytes;
 }
 
+int64_t AnswerBytesOf(const ValidRequest& request, int variations) {
+  return variations *
+         WorstCaseEncodedBytes(request.format, request.width, request.height, request.jpeg_quality);
+}
+
 RequestShape ShapeOf(const ValidRequest& request, int latent_factor) {
   return {.samples = request.sample_count,
           .steps = static_cast<int>(request.plan->steps.size()),

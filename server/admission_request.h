@@ -22,6 +22,8 @@ struct AdmissionRequest {
 };
 
 int64_t BytesOf(const ValidRequest&, int64_t encoded_bytes);
+// Of so many of its variations, ready to be sent.
+int64_t AnswerBytesOf(const ValidRequest&, int variations);
 RequestShape ShapeOf(const ValidRequest&, int latent_factor);
 
 }  // namespace image_variations

@@ -93,7 +93,7 @@ std::vector<Flag> Flags(ServerConfig* c) {
        "pictures in line or at work; one more is refused"},
       {"max-requests", Number(&c->admission.max_requests, 1, 1'000'000), "requests at a time"},
       {"max-memory", Bytes(&c->admission.max_bytes, int64_t{1} << 20),
-       "memory for pictures of all requests: encoded, decoded and generated"},
+       "memory for pictures of all requests: encoded, decoded, generated, not yet read"},
       {"max-unet-rows", Number(&c->admission.max_unet_rows_ahead, int64_t{1}, int64_t{1} << 40),
        "work in line, in rows of UNet calls"},
       {"interactive-target", Time(&batcher.interactive_target),

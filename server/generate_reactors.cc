@@ -23,6 +23,7 @@ void UnaryReactor::OnEnd(absl::StatusOr<v1::Completed> completed) {
     *response_.mutable_metrics() = std::move(*completed->mutable_metrics());
     record_.OnMessageSent();
   }
+  share_.caller = {};  // before the answer, on which the caller may call again
   Finish(record_.End(completed.status()));
 }
 
@@ -114,6 +115,7 @@ void StreamReactor::Advance() {
     is_writing_ = true;
   }
   if (end) {
+    share_.caller = {};
     Finish(record_.End(*end));
   } else {
     StartWrite(&written_);

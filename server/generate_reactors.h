@@ -12,11 +12,20 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "imagevariations/v1/image_variations.grpc.pb.h"
+#include "server/admission.h"
+#include "server/caller_limits.h"
 #include "server/generate_reply.h"
 #include "server/open_answers.h"
 #include "server/rpc_record.h"
 
 namespace image_variations {
+
+// What a call with a request_id has of the server besides the work, which others share: bytes for
+// its own copy of the answer until gRPC is done, a repeated one its caller's place until the end.
+struct AnswerShare {
+  HeldBytes bytes;
+  CallerTicket caller;
+};
 
 // Gathers a request's news into one reply. Deletes itself when gRPC is done with it.
 class UnaryReactor final : public grpc::ServerUnaryReactor, public GenerateReply {
@@ -25,8 +34,13 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public GenerateReply
                imagevariations::v1::GenerateVariationsResponse& response)
       : record_(std::move(record)), answers_(answers), response_(response) {}
 
-  // What to do when the caller is gone. Set before the rpc's method returns.
+  // Variations in memory at a time: the reply's, and again as gRPC sends it.
+  static int MostVariations(int sample_count) { return 2 * sample_count; }
+  // What to do when the caller is gone. This and Keep: before the rpc's method returns and before
+  // OnEnd.
   void WhenCancelled(std::function<void()> cancel) { cancel_ = std::move(cancel); }
+  void Keep(AnswerShare share) { share_ = std::move(share); }
+  void GiveBackPlace() { share_.caller = {}; }
   const std::string& trace_id() const { return record_.trace_id(); }
 
   void OnAdmitted(imagevariations::v1::Admitted, int sample_count) override;
@@ -44,6 +58,7 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public GenerateReply
   RpcRecord record_;
   OpenAnswers& answers_;
   OpenAnswers::Answer answer_;  // from admission on
+  AnswerShare share_;
   imagevariations::v1::GenerateVariationsResponse& response_;
   std::function<void()> cancel_;
 };
@@ -61,8 +76,11 @@ class StreamReactor final
         wants_progress_(wants_progress),
         wants_previews_(wants_previews) {}
 
-  // As UnaryReactor's.
+  // As UnaryReactor's; one is on its way, the others wait.
+  static int MostVariations(int sample_count) { return sample_count + 1; }
   void WhenCancelled(std::function<void()> cancel) { cancel_ = std::move(cancel); }
+  void Keep(AnswerShare share) { share_ = std::move(share); }
+  void GiveBackPlace() { share_.caller = {}; }
   const std::string& trace_id() const { return record_.trace_id(); }
 
   void OnAdmitted(imagevariations::v1::Admitted, int sample_count) override;
@@ -85,6 +103,7 @@ class StreamReactor final
   RpcRecord record_;
   OpenAnswers& answers_;
   OpenAnswers::Answer answer_;  // from admission on
+  AnswerShare share_;
   const bool wants_progress_, wants_previews_;
   std::function<void()> cancel_;
   absl::Mutex mutex_;

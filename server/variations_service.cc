@@ -1,11 +1,13 @@
 #include "server/variations_service.h"
 
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/time/time.h"
 #include "pipeline/base/log.h"
 #include "pipeline/base/status_macros.h"
+#include "server/admission_request.h"
 #include "server/generate_reactors.h"
 #include "server/proto_conversion.h"
 #include "server/rpc_record.h"
@@ -110,16 +112,18 @@ void VariationsService::Begin(const CallContext& calls, const Caller& caller,
     call->Start(std::move(valid));
     return;
   }
-  const absl::StatusOr<RequestLedger::Claim> claim =
-      ledger_.Join(caller.name, request, deadline, reactor);
+  absl::StatusOr<RequestLedger::Claim> claim = Join(caller, request, *valid, deadline, reactor);
   if (!claim.ok()) {
     metrics_.OnRequestRefused(claim.status());
     reactor.OnEnd(claim.status());
     return;
   }
   const std::shared_ptr<SharedReply>& work = claim->work;
-  reactor.WhenCancelled([this, work, deadline, &reactor] {
-    work->Leave(reactor, WhyCancelled(clock_.Now(), deadline));
+  // Weak, or pictures that the ledger has given up would stay as long as their slowest reader.
+  reactor.WhenCancelled([this, weak = std::weak_ptr(work), deadline, &reactor] {
+    if (const auto alive = weak.lock()) {
+      alive->Leave(reactor, WhyCancelled(clock_.Now(), deadline));
+    }
   });
   if (!claim->is_new) {
     metrics_.OnRequestRepeated();
@@ -132,6 +136,21 @@ void VariationsService::Begin(const CallContext& calls, const Caller& caller,
   const auto call = NewCall(calls, work->image(), deadline, *work, origin);
   work->BeginWith([call] { call->Cancel(); });
   call->Start(std::move(valid));
+}
+
+template <typename Reactor>
+absl::StatusOr<RequestLedger::Claim> VariationsService::Join(
+    const Caller& caller, const v1::GenerateVariationsRequest& request, const ValidRequest& valid,
+    absl::Time deadline, Reactor& reactor) {
+  AnswerShare share;
+  ASSIGN_OR_RETURN(share.caller, caller_limits_.Enter(caller.name, /*unet_rows=*/0));
+  ASSIGN_OR_RETURN(share.bytes,
+                   gate_.Hold(AnswerBytesOf(valid, Reactor::MostVariations(valid.sample_count))));
+  reactor.Keep(std::move(share));
+  ASSIGN_OR_RETURN(RequestLedger::Claim claim,
+                   ledger_.Join(caller.name, request, deadline, reactor));
+  if (claim.is_new) reactor.GiveBackPlace();  // its work takes one of its own
+  return claim;
 }
 
 std::shared_ptr<GenerateCall> VariationsService::NewCall(const CallContext& calls,

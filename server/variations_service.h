@@ -53,6 +53,11 @@ class VariationsService final : public imagevariations::v1::VariationService::Ca
   void Begin(const CallContext&, const Caller&, const grpc::CallbackServerContext&,
              const imagevariations::v1::GenerateVariationsRequest&, absl::StatusOr<ValidRequest>,
              Reactor&);
+  // In the ledger, with what the reactor needs to answer.
+  template <typename Reactor>
+  absl::StatusOr<RequestLedger::Claim> Join(const Caller&,
+                                            const imagevariations::v1::GenerateVariationsRequest&,
+                                            const ValidRequest&, absl::Time deadline, Reactor&);
   // `image` lives until the reply's OnEnd.
   std::shared_ptr<GenerateCall> NewCall(const CallContext&, const std::string& image,
                                         absl::Time deadline, GenerateReply&, CallOrigin);

@@ -75,6 +75,22 @@ TEST(AdmissionGate, TicketGivesItsShareBack) {
   EXPECT_TRUE(gate.Ask(Work(1)).ok());
 }
 
+TEST(AdmissionGate, HeldBytesCountAndNobodyWaitsForThem) {
+  Gate gate({.max_bytes = 250});
+  {
+    HeldBytes held = gate.Hold(200).value();
+    EXPECT_EQ(ReasonOf(gate.Ask(Work(1)).status()), "QUEUE_FULL");
+    EXPECT_EQ(ReasonOf(gate.Hold(51).status()), "QUEUE_FULL");
+    EXPECT_TRUE(RetryDelayOf(gate.Hold(51).status()));
+    EXPECT_FALSE(RetryDelayOf(gate.Hold(251).status()));  // it never fits
+    const HeldBytes moved = std::move(held);
+    EXPECT_EQ(gate.bytes(), 200);
+    EXPECT_TRUE(gate.WaitUntilEmpty(absl::ZeroDuration()));
+  }
+  EXPECT_TRUE(gate.Ask(Work(1)).ok());
+  EXPECT_EQ(gate.bytes(), 0);
+}
+
 TEST(AdmissionGate, MovedTicketGivesItsShareBackOnce) {
   Gate gate;
   AdmissionTicket first = gate.Admit(Work(1));
