@@ -23,12 +23,11 @@ at::Tensor CallRecorder::Run(const Tensors& inputs, Forward forward) {
   // The first time is for what libraries set up once, which cannot be recorded.
   if (is_new) return forward(inputs);
   if (!call.recording) {
+    if (uses_ < record_from_) return forward(inputs);
     if (const absl::Status status = Record(call, inputs, forward); !status.ok()) {
-      Log(Severity::kWarning, "calls are not recorded", {{"why", status.message()}});
-      Clear();
-      make_ = nullptr;
+      PutOff(status);
+      return forward(inputs);
     }
-    if (!make_) return forward(inputs);
   }
   for (size_t i = 0; i < inputs.size(); ++i) {
     call.inputs[i].copy_(inputs[i], /*non_blocking=*/true);
@@ -59,13 +58,26 @@ CallRecorder::Call& CallRecorder::CallOf(const Tensors& inputs, bool* is_new) {
   return call;
 }
 
+void CallRecorder::PutOff(const absl::Status& failure) {
+  if (absl::IsResourceExhausted(failure)) {
+    Log(Severity::kWarning, "no memory to record a call", {{"why", failure.message()}});
+    record_from_ = uses_ + kCallsUntilNextTry;
+    return;
+  }
+  Log(Severity::kWarning, "calls are not recorded", {{"why", failure.message()}});
+  Clear();
+  make_ = nullptr;
+}
+
 absl::Status CallRecorder::Record(Call& call, const Tensors& inputs, Forward forward) {
   std::unique_ptr<RecordedCall> recording = make_();
   if (!recording) return absl::UnimplementedError("this device records no calls");
-  for (const at::Tensor& input : inputs) call.inputs.push_back(input.clone());
+  Tensors copies;
+  at::Tensor output;
   const absl::Status begun = GuardTorch("recording a call", [&] {
+    for (const at::Tensor& input : inputs) copies.push_back(input.clone());
     recording->Begin();
-    call.output = forward(call.inputs);
+    output = forward(copies);
     return absl::OkStatus();
   });
   // Also after a failure: the stream must not go on recording.
@@ -75,6 +87,8 @@ absl::Status CallRecorder::Record(Call& call, const Tensors& inputs, Forward for
   });
   RETURN_IF_ERROR(begun);
   RETURN_IF_ERROR(ended);
+  call.inputs = std::move(copies);
+  call.output = std::move(output);
   call.recording = std::move(recording);
   return absl::OkStatus();
 }

@@ -30,7 +30,8 @@ class CallRecorder {
   explicit CallRecorder(Factory make) : make_(std::move(make)) {}
 
   // forward(inputs), which must depend on nothing else. Calls with inputs of equal sizes share a
-  // recording. A call that cannot be recorded ends all recording, and runs as it is.
+  // recording. A call that cannot be recorded ends all recording, and runs as it is; one for whose
+  // recording memory lacks puts it off, for a thousand calls.
   at::Tensor Run(const Tensors& inputs, Forward forward);
 
   // Forgets all recordings, which hold memory.
@@ -39,6 +40,7 @@ class CallRecorder {
   size_t recorded() const;
 
   static constexpr size_t kMaxCalls = 32;
+  static constexpr int64_t kCallsUntilNextTry = 1000;
 
  private:
   struct Call {
@@ -50,10 +52,12 @@ class CallRecorder {
 
   Call& CallOf(const Tensors& inputs, bool* is_new);
   absl::Status Record(Call&, const Tensors& inputs, Forward forward);
+  void PutOff(const absl::Status& failure);
 
   Factory make_;                                // empty after a failure
   std::map<std::vector<int64_t>, Call> calls_;  // by the sizes of their inputs
   int64_t uses_ = 0;
+  int64_t record_from_ = 0;  // which of the uses
 };
 
 }  // namespace image_variations

@@ -4,6 +4,7 @@
 #include "ATen/ops/cat.h"
 #include "ATen/ops/conv2d.h"
 #include "ATen/ops/sigmoid.h"
+#include "pipeline/model/device.h"
 
 namespace image_variations {
 
@@ -55,8 +56,8 @@ ClipVision ClipVision::Load(const WeightScope& component, const ClipVisionConfig
 }
 
 at::Tensor ClipVision::Pool(const at::Tensor& pixels) const {
-  const at::Tensor patches = at::conv2d(pixels.to(patch_embedding.options()), patch_embedding, {},
-                                        patch_embedding.size(-1));
+  const at::Tensor there = ToDevice(pixels, patch_embedding.device()).to(patch_embedding.options());
+  const at::Tensor patches = at::conv2d(there, patch_embedding, {}, patch_embedding.size(-1));
   at::Tensor tokens = at::cat({class_embedding, ToTokens(patches)}, 1) + position_embedding;
   tokens = pre_layrnorm.Forward(tokens);
   for (const ClipEncoderLayer& layer : layers) tokens = layer.Forward(tokens);

@@ -11,6 +11,7 @@
 #include "ATen/ops/ones.h"
 #include "ATen/ops/randn.h"
 #include "ATen/ops/upsample_bilinear2d.h"
+#include "pipeline/model/device.h"
 
 namespace image_variations {
 namespace {
@@ -23,7 +24,7 @@ constexpr int64_t kSmoothness[] = {2, 4, 8, 16};
 
 // (pixels, values) of a batch of one picture.
 at::Tensor AsRows(const at::Tensor& picture) {
-  return picture.squeeze(0).flatten(1).t().to(at::kCPU, at::kDouble);
+  return ToHost(picture).squeeze(0).flatten(1).t().to(at::kDouble);
 }
 
 }  // namespace
@@ -34,7 +35,7 @@ LatentPreview LatentPreview::Fit(const VaeDecoder& vae, int64_t channels, at::De
   for (const int64_t side : kSmoothness) {
     const at::Tensor noise = at::randn({1, channels, side, side}, generator, at::kFloat);
     const at::Tensor drawn = at::upsample_bilinear2d(noise, {kSide, kSide}, false);
-    const at::Tensor pixels = vae.Forward(drawn.to(device)).to(at::kFloat).clamp(-1, 1);
+    const at::Tensor pixels = vae.Forward(ToDevice(drawn, device)).to(at::kFloat).clamp(-1, 1);
     latents.push_back(AsRows(drawn));
     colours.push_back(AsRows(at::adaptive_avg_pool2d(pixels, {kSide, kSide})));
   }
@@ -49,7 +50,7 @@ LatentPreview LatentPreview::Fit(const VaeDecoder& vae, int64_t channels, at::De
 
 // A loop of its own: for so few numbers each tensor operation would cost more than all of it.
 Image LatentPreview::Draw(const at::Tensor& latents) const {
-  const at::Tensor on_cpu = latents.to(at::kCPU, at::kFloat).contiguous();
+  const at::Tensor on_cpu = ToHost(latents.to(at::kFloat)).contiguous();
   const auto channels = static_cast<size_t>(on_cpu.size(1));
   const auto pixels = static_cast<size_t>(on_cpu.size(2) * on_cpu.size(3));
   const float* values = on_cpu.const_data_ptr<float>();

@@ -24,6 +24,12 @@ namespace {
 // PNDM at 50 steps has 50; 256 of a full-size UNet take 18 MB.
 constexpr size_t kMaxTimestepsKept = 256;
 
+const absl::Status& StatusOf(const absl::Status& status) { return status; }
+template <typename T>
+const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
+  return result.status();
+}
+
 bool IsFinite(const at::Tensor& tensor) { return at::isfinite(tensor).all().item<bool>(); }
 
 // Pixels of about -1 to 1, (1, 3, h, w), clamped and rounded half to even.
@@ -50,10 +56,12 @@ NetworkRunner::NetworkRunner(Networks networks, std::unique_ptr<RowInvariance> r
                                                           return MakeRecordedCall(device);
                                                         }) {}
 
-// After a call that found too little memory: a smaller one may follow.
-template <typename Result>
-Result NetworkRunner::WithMemoryBack(Result result) {
-  if (absl::IsResourceExhausted(result.status())) {
+// GuardTorch; after a call that found too little memory some is given back, as a smaller one may
+// follow.
+template <typename Body>
+auto NetworkRunner::Guard(absl::string_view stage, Body body) -> decltype(std::declval<Body>()()) {
+  auto result = GuardTorch(stage, std::move(body));
+  if (absl::IsResourceExhausted(StatusOf(result))) {
     unet_calls_.Clear();
     ReleaseCachedMemory(networks_.placement.device);
   }
@@ -62,7 +70,7 @@ Result NetworkRunner::WithMemoryBack(Result result) {
 
 absl::Status NetworkRunner::EmbedImage(JobId job, const Image& source,
                                        Preprocessing preprocessing) {
-  return GuardTorch("embedding the image", [&]() -> absl::Status {
+  return Guard("embedding the image", [&]() -> absl::Status {
     const PreprocessorConfig& config = networks_.preprocessor;
     EmbeddedJob embedded;
     const int size = networks_.image_encoder.image_size;
@@ -80,7 +88,7 @@ absl::Status NetworkRunner::EmbedImage(JobId job, const Image& source,
 }
 
 absl::Status NetworkRunner::PrepareLatents(absl::Span<const PrepareRow> rows) {
-  return GuardTorch("drawing latents", [&]() -> absl::Status {
+  return Guard("drawing latents", [&]() -> absl::Status {
     std::vector<Slot> prepared;
     for (const PrepareRow& row : rows) {
       if (row.slot < 0 || row.slot >= max_slots_) {
@@ -102,7 +110,7 @@ absl::Status NetworkRunner::PrepareLatents(absl::Span<const PrepareRow> rows) {
 
 absl::StatusOr<std::vector<bool>> NetworkRunner::Denoise(absl::Span<const StepRow> rows,
                                                          int padded_rows) {
-  return WithMemoryBack(GuardTorch("denoising", [&]() -> absl::StatusOr<std::vector<bool>> {
+  return Guard("denoising", [&]() -> absl::StatusOr<std::vector<bool>> {
     RETURN_IF_ERROR(CheckRows(rows));
     std::vector<at::Tensor> finite;
     const std::vector<at::Tensor> predictions = PredictNoise(rows, padded_rows);
@@ -115,13 +123,13 @@ absl::StatusOr<std::vector<bool>> NetworkRunner::Denoise(absl::Span<const StepRo
     for (size_t i = 0; i < rows.size(); ++i) slots_.at(rows[i].slot) = std::move(advanced[i]);
     const bool* first = are_finite.const_data_ptr<bool>();
     return std::vector<bool>(first, first + rows.size());
-  }));
+  });
 }
 
 absl::StatusOr<std::vector<std::optional<Image>>> NetworkRunner::DecodeLatents(
     absl::Span<const SlotId> slots) {
   using Images = std::vector<std::optional<Image>>;
-  return WithMemoryBack(GuardTorch("decoding latents", [&]() -> absl::StatusOr<Images> {
+  return Guard("decoding latents", [&]() -> absl::StatusOr<Images> {
     Images images;
     for (const SlotId slot : slots) {
       if (!slots_.contains(slot)) return absl::InternalError(absl::StrCat("no slot ", slot));
@@ -129,7 +137,7 @@ absl::StatusOr<std::vector<std::optional<Image>>> NetworkRunner::DecodeLatents(
       images.push_back(IsFinite(pixels) ? std::optional(ToImage(pixels)) : std::nullopt);
     }
     return images;
-  }));
+  });
 }
 
 absl::Status NetworkRunner::FitPreviews() {
@@ -144,7 +152,7 @@ absl::Status NetworkRunner::FitPreviews() {
 
 absl::StatusOr<std::vector<Image>> NetworkRunner::PreviewLatents(absl::Span<const SlotId> slots) {
   if (!preview_) return absl::UnimplementedError("previews were not asked for at the start");
-  return GuardTorch("drawing previews", [&]() -> absl::StatusOr<std::vector<Image>> {
+  return Guard("drawing previews", [&]() -> absl::StatusOr<std::vector<Image>> {
     std::vector<Image> images;
     for (const SlotId id : slots) {
       if (!slots_.contains(id)) return absl::InternalError(absl::StrCat("no slot ", id));
@@ -164,7 +172,7 @@ absl::StatusOr<std::vector<Image>> NetworkRunner::PreviewLatents(absl::Span<cons
 
 absl::StatusOr<std::vector<ImageScores>> NetworkRunner::ScoreImages(
     absl::Span<const ScoreRow> rows) {
-  return GuardTorch("scoring images", [&]() -> absl::StatusOr<std::vector<ImageScores>> {
+  return Guard("scoring images", [&]() -> absl::StatusOr<std::vector<ImageScores>> {
     std::vector<ImageScores> scores;
     for (const ScoreRow& row : rows) {
       const auto job = jobs_.find(row.job);

@@ -74,8 +74,8 @@ class NetworkRunner final : public ModelRunner {
   struct UnetBatch {
     at::Tensor latents, time_biases, context, sample_of_row;
   };
-  template <typename Result>
-  Result WithMemoryBack(Result);
+  template <typename Body>
+  auto Guard(absl::string_view stage, Body) -> decltype(std::declval<Body>()());
   UnetBatch Assemble(absl::Span<const StepRow>, int padded_rows);
   at::Tensor TimeBiases(float timestep);
   at::Tensor DrawNoise(at::Generator&, at::IntArrayRef shape) const;

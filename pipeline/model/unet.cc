@@ -10,6 +10,7 @@
 #include "ATen/ops/silu.h"
 #include "ATen/ops/sin.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/model/device.h"
 
 namespace image_variations {
 namespace {
@@ -279,7 +280,9 @@ at::Tensor Unet::Context(const at::Tensor& image_embeds) const {
 
 at::Tensor Unet::TimeBiases(float timestep) const {
   const at::Tensor embedding =
-      TimestepEmbedding(timestep, config.block_out_channels[0], config).to(conv_in.bias.options());
+      ToDevice(TimestepEmbedding(timestep, config.block_out_channels[0], config),
+               conv_in.bias.device())
+          .to(conv_in.bias.options());
   const at::Tensor h = at::silu(time_embedding_linear_1.Forward(embedding));
   const at::Tensor activated = at::silu(time_embedding_linear_2.Forward(h));
   std::vector<at::Tensor> biases;

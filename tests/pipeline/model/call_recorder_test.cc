@@ -18,6 +18,7 @@ struct FakeDevice {
   std::vector<std::string> log;
   std::function<void()> again;
   bool fails = false;  // to record
+  bool has_memory = true;
 
   CallRecorder::Factory Factory() {
     return [this] { return std::make_unique<Recorded>(this); };
@@ -25,7 +26,10 @@ struct FakeDevice {
 
   struct Recorded final : RecordedCall {
     explicit Recorded(FakeDevice* owner) : device(owner) {}
-    void Begin() override { device->log.push_back("begin"); }
+    void Begin() override {
+      device->log.push_back("begin");
+      if (!device->has_memory) throw std::bad_alloc();
+    }
     void End() override {
       device->log.push_back("end");
       if (device->fails)
@@ -103,6 +107,26 @@ TEST(CallRecorder, ACallThatCannotBeRecordedRunsAsItIsAndEndsRecording) {
   EXPECT_EQ(RunDouble(recorder, device, 1, 2), 4);
   EXPECT_EQ(RunDouble(recorder, device, 1, 3), 6);
   EXPECT_THAT(device.log, ElementsAre("forward", "begin", "forward", "end", "forward", "forward"));
+}
+
+TEST(CallRecorder, WithoutMemoryForARecordingACallRunsAsItIsAndIsRecordedLater) {
+  FakeDevice device;
+  CallRecorder recorder(device.Factory());
+  for (int time = 0; time < 2; ++time) RunDouble(recorder, device, 8, 1);  // has been recorded
+  device.log.clear();
+  device.has_memory = false;
+  EXPECT_EQ(RunDouble(recorder, device, 1, 1), 2);
+  EXPECT_EQ(RunDouble(recorder, device, 1, 2), 4);
+  EXPECT_EQ(RunDouble(recorder, device, 1, 3), 6);
+  EXPECT_THAT(device.log, ElementsAre("forward", "begin", "end", "forward", "forward"));
+  EXPECT_EQ(recorder.recorded(), 1) << "what was recorded before still is";
+
+  device.has_memory = true;
+  for (int64_t i = 0; i < CallRecorder::kCallsUntilNextTry; ++i) {
+    RunDouble(recorder, device, 1, 4);
+  }
+  EXPECT_EQ(recorder.recorded(), 2);
+  EXPECT_EQ(RunDouble(recorder, device, 1, 5), 10);
 }
 
 TEST(CallRecorder, ForgetsTheCallThatWasNotUsedForLongest) {
