@@ -6,7 +6,8 @@ int64_t BytesOf(const ValidRequest& request, int64_t encoded_bytes) {
   const int64_t result_bytes =
       int64_t{3} * request.width * request.height +
       WorstCaseEncodedBytes(request.format, request.width, request.height, request.jpeg_quality);
-  return encoded_bytes + request.source.decode_bytes + request.sample_count * result_bytes;
+  return encoded_bytes + request.plan_bytes + request.source.decode_bytes +
+         request.sample_count * result_bytes;
 }
 
 int64_t AnswerBytesOf(const ValidRequest& request, int variations) {
@@ -16,7 +17,7 @@ int64_t AnswerBytesOf(const ValidRequest& request, int variations) {
 
 RequestShape ShapeOf(const ValidRequest& request, int latent_factor) {
   return {.samples = request.sample_count,
-          .steps = static_cast<int>(request.plan->steps.size()),
+          .steps = request.unet_calls,
           .rows = RowsPerStep(request.guidance_scale),
           .size = {request.width / latent_factor, request.height / latent_factor}};
 }

@@ -26,8 +26,7 @@ bool StopsTheCall(const absl::Status& status) {
 
 int64_t UnetRowsOf(const ValidRequest& request) {
   const int rows_per_step = request.guidance_scale > 1 ? 2 : 1;
-  return int64_t{request.sample_count} * static_cast<int64_t>(request.plan->steps.size()) *
-         rows_per_step;
+  return int64_t{request.sample_count} * request.unet_calls * rows_per_step;
 }
 
 // The engine's reason to stop a request, as the API tells it.
@@ -121,7 +120,13 @@ absl::Status GenerateCall::Admit(absl::StatusOr<ValidRequest> request) {
       .only_asks = request_.validate_only,
   };
   ASSIGN_OR_RETURN(ticket_, context_.gate.Enter(asked, context_.engine.status().cost, begin_));
-  return absl::OkStatus();
+  return request_.validate_only ? CheckPlan() : absl::OkStatus();
+}
+
+// Of a request that only asks, for which the gate keeps no bytes.
+absl::Status GenerateCall::CheckPlan() const {
+  ASSIGN_OR_RETURN(const HeldBytes held, context_.gate.Hold(request_.plan_bytes));
+  return context_.validator.MakePlan(request_).status();
 }
 
 // Codec thread.
@@ -146,6 +151,7 @@ void GenerateCall::DecodeAndSubmit() {
 }
 
 absl::StatusOr<Job> GenerateCall::MakeJob() {
+  ASSIGN_OR_RETURN(std::shared_ptr<const SamplerPlan> plan, context_.validator.MakePlan(request_));
   const absl::Time begin = context_.clock.Now();
   const DecodeLimits& limits = context_.validator.image_limits();
   absl::StatusOr<Image> image = context_.sandbox == nullptr
@@ -166,7 +172,7 @@ absl::StatusOr<Job> GenerateCall::MakeJob() {
       .id = id_,
       .source = std::make_shared<const Image>(*std::move(image)),
       .preprocessing = request_.preprocessing,
-      .plan = request_.plan,
+      .plan = std::move(plan),
       .sample_count = request_.sample_count,
       .seed = request_.seed,
       .guidance_scale = request_.guidance_scale,
@@ -277,7 +283,7 @@ void GenerateCall::Encode(int index, const SampleResult& result) {
 
 void GenerateCall::AnswerFailed(int index, const absl::Status& why) {
   if (StopsTheCall(why)) {
-    const int steps_total = request_.sample_count * static_cast<int>(request_.plan->steps.size());
+    const int steps_total = request_.sample_count * request_.unet_calls;
     absl::MutexLock lock(&mutex_);
     if (stopped_.ok()) stopped_ = DescribeStop(why, steps_done_, steps_total);
     return;

@@ -67,6 +67,7 @@ class GenerateCall final : public JobListener, public std::enable_shared_from_th
 
  private:
   absl::Status Admit(absl::StatusOr<ValidRequest>);
+  absl::Status CheckPlan() const;
   void DecodeAndSubmit();
   absl::StatusOr<Job> MakeJob();
   void Encode(int index, const SampleResult&);

@@ -150,6 +150,14 @@ void CheckSampler(const std::vector<SamplerInfo>& known, const SamplerChoice& ch
   }
 }
 
+absl::Status MakeStepCountError(const SamplerChoice& choice, const absl::Status& why,
+                                absl::string_view path) {
+  Violations violations(path);
+  violations.Add("step_count", absl::StrCat(choice.num_inference_steps),
+                 absl::StrCat("what ", choice.name, " can do"), std::string(why.message()));
+  return violations.ToStatus();
+}
+
 void CheckSide(absl::string_view field, int value, int min, int max, int multiple,
                Violations* violations) {
   if (value >= min && value <= max && value % multiple == 0) return;
@@ -256,15 +264,11 @@ absl::StatusOr<ValidRequest> RequestValidator::Validate(
   if (!violations.empty()) {
     return violations.ToStatus(only_image_left ? image_reason : reason::kInvalidField);
   }
-  absl::StatusOr<SamplerPlan> plan = MakeSamplerPlan(model_.sampler, valid.sampler);
-  if (!plan.ok()) {
-    violations.Add("step_count", absl::StrCat(valid.sampler.num_inference_steps),
-                   absl::StrCat("what ", valid.sampler.name, " can do"),
-                   std::string(plan.status().message()));
-    return violations.ToStatus();
-  }
+  const absl::StatusOr<int> unet_calls = UnetCallsOf(model_.sampler, valid.sampler);
+  if (!unet_calls.ok()) return MakeStepCountError(valid.sampler, unet_calls.status(), path);
   valid.field_path = std::string(path);
-  valid.plan = std::make_shared<const SamplerPlan>(*std::move(plan));
+  valid.unet_calls = *unet_calls;
+  valid.plan_bytes = PlanBytesOf(model_.sampler, *unet_calls);
   valid.latent_area =
       int64_t{valid.width / model_.latent_factor} * (valid.height / model_.latent_factor);
   if (!request.has_seed()) valid.seed = DrawSeed(valid.sample_count);
@@ -296,6 +300,14 @@ absl::StatusOr<ValidRequest> RequestValidator::Validate(
       preview.interval_steps() > 0 ? preview.interval_steps() : kDefaultPreviewInterval;
   valid.preview_max_side = preview.max_size();
   return valid;
+}
+
+absl::StatusOr<std::shared_ptr<const SamplerPlan>> RequestValidator::MakePlan(
+    const ValidRequest& request) const {
+  absl::StatusOr<SamplerPlan> plan = MakeSamplerPlan(model_.sampler, request.sampler);
+  if (!plan.ok()) return MakeStepCountError(request.sampler, plan.status(), request.field_path);
+  IV_CHECK(plan->steps.size() == static_cast<size_t>(request.unet_calls));
+  return std::make_shared<const SamplerPlan>(*std::move(plan));
 }
 
 absl::Status RequestValidator::CheckReplySize(const ValidRequest& request) const {

@@ -1,5 +1,5 @@
 // Checks every field of a request against the limits and fills in what was left out. Nothing is
-// decoded or allocated here beyond the sampler's plan.
+// decoded or planned here.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,8 @@ struct ValidRequest {
   uint64_t seed = 0;
   float guidance_scale = 0;
   SamplerChoice sampler{};
-  std::shared_ptr<const SamplerPlan> plan{};
+  int unet_calls = 0;      // of each sample
+  int64_t plan_bytes = 0;  // that its plan takes
   int width = 0;
   int height = 0;
   int64_t latent_area = 0;
@@ -74,6 +75,9 @@ class RequestValidator {
   // Also checks what previews are asked for; they need ModelInfo::has_previews.
   absl::StatusOr<ValidRequest> Validate(
       const imagevariations::v1::StreamVariationsRequest& request) const;
+  // A valid request's plan, which takes memory: for those who are let in. INVALID_ARGUMENT as
+  // Validate: the model's noise schedule has no such steps.
+  absl::StatusOr<std::shared_ptr<const SamplerPlan>> MakePlan(const ValidRequest&) const;
   // A reply that holds all samples must fit into a client's receive limit, even at its worst.
   absl::Status CheckReplySize(const ValidRequest&) const;
 

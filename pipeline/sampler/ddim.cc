@@ -10,6 +10,7 @@ absl::StatusOr<SamplerPlan> MakeDdimPlan(const PlanInput& input) {
   ASSIGN_OR_RETURN(const std::vector<float> timesteps,
                    TimestepGrid(input, input.steps, /*round=*/true));
   SamplerPlan plan;
+  plan.steps.reserve(timesteps.size());
   for (const float timestep : timesteps) {
     const int from = static_cast<int>(timestep);
     const double a = input.AlphaCumprod(from);

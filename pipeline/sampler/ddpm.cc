@@ -17,6 +17,7 @@ absl::StatusOr<SamplerPlan> MakeDdpmPlan(const PlanInput& input) {
   ASSIGN_OR_RETURN(const std::vector<float> timesteps,
                    TimestepGrid(input, input.steps, /*round=*/true));
   SamplerPlan plan;
+  plan.steps.reserve(timesteps.size());
   for (size_t i = 0; i < timesteps.size(); ++i) {
     const int from = static_cast<int>(timesteps[i]);
     const bool is_last = i + 1 == timesteps.size();

@@ -22,6 +22,7 @@ absl::StatusOr<SamplerPlan> MakeDeisPlan(const PlanInput& input) {
   ASSIGN_OR_RETURN(const SigmaSchedule schedule, WholeSchedule(input));
   const std::vector<double>& sigmas = schedule.sigmas;
   SamplerPlan plan;
+  plan.steps.reserve(schedule.timesteps.size());
   for (size_t i = 0; i < schedule.timesteps.size(); ++i) {
     const NoiseLevel from = LevelOfSigma(sigmas[i]);
     const NoiseLevel to = LevelOfSigma(sigmas[i + 1]);

@@ -22,6 +22,7 @@ absl::StatusOr<SamplerPlan> MakePlan(const PlanInput& input, bool is_sde) {
   const size_t count = schedule.timesteps.size();
   const double stretch = is_sde ? 2 : 1;  // the weights of predictions are those of longer steps
   SamplerPlan plan;
+  plan.steps.reserve(count);
   for (size_t i = 0; i < count; ++i) {
     const NoiseLevel from = LevelOfSigma(sigmas[i]);
     const NoiseLevel to = LevelOfSigma(sigmas[i + 1]);

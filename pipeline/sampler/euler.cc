@@ -13,6 +13,7 @@ namespace {
 absl::StatusOr<SamplerPlan> MakePlan(const PlanInput& input, bool is_ancestral) {
   ASSIGN_OR_RETURN(const SigmaSchedule schedule, FractionalSchedule(input));
   SamplerPlan plan{.init_noise_sigma = static_cast<float>(schedule.init_noise_sigma)};
+  plan.steps.reserve(schedule.timesteps.size());
   for (size_t i = 0; i < schedule.timesteps.size(); ++i) {
     const double from = schedule.sigmas[i];
     const double to = schedule.sigmas[i + 1];

@@ -11,6 +11,7 @@ namespace image_variations {
 absl::StatusOr<SamplerPlan> MakeHeunPlan(const PlanInput& input) {
   ASSIGN_OR_RETURN(const SigmaSchedule schedule, FractionalSchedule(input));
   SamplerPlan plan{.init_noise_sigma = static_cast<float>(schedule.init_noise_sigma)};
+  plan.steps.reserve(2 * schedule.timesteps.size() - 1);
   for (size_t i = 0; i < schedule.timesteps.size(); ++i) {
     const double from = schedule.sigmas[i];
     const double to = schedule.sigmas[i + 1];

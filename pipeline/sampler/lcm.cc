@@ -17,6 +17,7 @@ std::vector<int> Timesteps(const PlanInput& input) {
   const int stride = input.config.num_train_timesteps / original_steps;
   const double skip = static_cast<double>(original_steps) / input.steps;
   std::vector<int> timesteps;
+  timesteps.reserve(static_cast<size_t>(input.steps));
   for (int i = 0; i < input.steps; ++i) {
     timesteps.push_back((original_steps - static_cast<int>(i * skip)) * stride - 1);
   }
@@ -32,13 +33,9 @@ absl::StatusOr<SamplerPlan> MakeLcmPlan(const PlanInput& input) {
         absl::StrCat("lcm: original_inference_steps = ", original_steps,
                      " is more than num_train_timesteps = ", input.config.num_train_timesteps));
   }
-  if (input.steps > original_steps) {
-    return absl::InvalidArgumentError(absl::StrCat("num_inference_steps is ", input.steps,
-                                                   ", lcm can do 1 to ", original_steps,
-                                                   " (original_inference_steps)"));
-  }
   const std::vector<int> timesteps = Timesteps(input);
   SamplerPlan plan;
+  plan.steps.reserve(timesteps.size());
   for (size_t i = 0; i < timesteps.size(); ++i) {
     const int from = timesteps[i];
     const bool is_last = i + 1 == timesteps.size();

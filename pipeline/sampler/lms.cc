@@ -31,6 +31,7 @@ double IntegralOfLagrange(absl::Span<const double> points, size_t one, double fr
 absl::StatusOr<SamplerPlan> MakeLmsPlan(const PlanInput& input) {
   ASSIGN_OR_RETURN(const SigmaSchedule schedule, FractionalSchedule(input));
   SamplerPlan plan{.init_noise_sigma = static_cast<float>(schedule.init_noise_sigma)};
+  plan.steps.reserve(schedule.timesteps.size());
   for (size_t i = 0; i < schedule.timesteps.size(); ++i) {
     const double from = schedule.sigmas[i];
     const LinearForm derivative = Derivative(input.config.prediction_type, from);

@@ -72,13 +72,13 @@ std::vector<float> Betas(const SamplerConfig& config) {
 }
 
 std::vector<float> AlphasCumprod(const SamplerConfig& config) {
-  std::vector<float> products;
+  std::vector<float> table = Betas(config);
   double product = 1;
-  for (const float beta : Betas(config)) {
-    product *= 1.0f - beta;
-    products.push_back(static_cast<float>(product));
+  for (float& entry : table) {
+    product *= 1.0f - entry;
+    entry = static_cast<float>(product);
   }
-  return products;
+  return table;
 }
 
 double PlanInput::AlphaCumprod(int timestep) const {
@@ -100,6 +100,7 @@ absl::StatusOr<std::vector<float>> TimestepGrid(const PlanInput& input, int poin
   const int count = input.config.num_train_timesteps;
   const int leading_stride = count / points;
   std::vector<float> timesteps;
+  timesteps.reserve(static_cast<size_t>(points) + 1);  // PNDM adds one
   for (int i = 0; i < points; ++i) {
     double timestep = 0;
     switch (input.spacing) {

@@ -38,6 +38,7 @@ absl::StatusOr<SamplerPlan> MakePndmPlan(const PlanInput& input) {
   if (timesteps.size() > 1) timesteps.insert(timesteps.begin() + 1, timesteps[1]);
 
   SamplerPlan plan;
+  plan.steps.reserve(timesteps.size());
   for (size_t call = 0; call < timesteps.size(); ++call) {
     const int timestep = static_cast<int>(timesteps[call]);
     SamplerStep step{.timestep = timesteps[call]};

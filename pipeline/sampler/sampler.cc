@@ -19,6 +19,7 @@ constexpr Sampler kSamplers[] = {
     {.info = {"pndm"},
      .diffusers_class = "PNDMScheduler",
      .make_plan = MakePndmPlan,
+     .unet_calls = [](int steps) { return steps > 1 ? steps + 1 : steps; },
      .spacing = TimestepSpacing::kLeading},
     {.info = {"ddim", /*has_eta=*/true},
      .diffusers_class = "DDIMScheduler",
@@ -40,6 +41,7 @@ constexpr Sampler kSamplers[] = {
     {.info = {"heun"},
      .diffusers_class = "HeunDiscreteScheduler",
      .make_plan = MakeHeunPlan,
+     .unet_calls = [](int steps) { return 2 * steps - 1; },
      .beta_start = 0.00085,
      .beta_end = 0.012,
      .ends_at_sigma_min = false},
@@ -82,7 +84,8 @@ constexpr Sampler kSamplers[] = {
      .beta_end = 0.012,
      .beta_schedule = BetaSchedule::kScaledLinear,
      .spacing = TimestepSpacing::kLeading,
-     .set_alpha_to_one = true},
+     .set_alpha_to_one = true,
+     .is_distilled = true},
 };
 
 absl::StatusOr<const Sampler*> FindSampler(absl::string_view name) {
@@ -97,11 +100,17 @@ absl::StatusOr<const Sampler*> FindSampler(absl::string_view name) {
 }
 
 absl::Status CheckChoice(const SamplerConfig& config, const SamplerChoice& choice,
-                         const SamplerInfo& info) {
+                         const Sampler& sampler) {
+  const SamplerInfo& info = sampler.info;
   if (choice.num_inference_steps < 1 || choice.num_inference_steps > config.num_train_timesteps) {
     return absl::InvalidArgumentError(absl::StrCat("num_inference_steps is ",
                                                    choice.num_inference_steps, ", must be 1 to ",
                                                    config.num_train_timesteps));
+  }
+  if (sampler.is_distilled && choice.num_inference_steps > config.original_inference_steps) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "num_inference_steps is ", choice.num_inference_steps, ", ", info.name, " can do 1 to ",
+        config.original_inference_steps, " (original_inference_steps)"));
   }
   if (!info.has_eta && choice.eta != 0) {
     return absl::InvalidArgumentError(
@@ -143,10 +152,24 @@ std::vector<SamplerInfo> SamplersOf(const SamplerConfig& config) {
   return able;
 }
 
+absl::StatusOr<int> UnetCallsOf(const SamplerConfig& config, const SamplerChoice& choice) {
+  ASSIGN_OR_RETURN(const Sampler* sampler, FindSampler(choice.name));
+  RETURN_IF_ERROR(CheckChoice(config, choice, *sampler));
+  return sampler->unet_calls(choice.num_inference_steps);
+}
+
+int64_t PlanBytesOf(const SamplerConfig& config, int unet_calls) {
+  // Timestep and sigma of each step, once more while they are copied; betas, alphas and sigmas that
+  // the model was trained with.
+  constexpr int64_t kBytesOfAStep = sizeof(SamplerStep) + 2 * (sizeof(float) + sizeof(double));
+  constexpr int64_t kBytesOfATimestep = 3 * sizeof(float);
+  return (unet_calls + 2) * kBytesOfAStep + config.num_train_timesteps * kBytesOfATimestep;
+}
+
 absl::StatusOr<SamplerPlan> MakeSamplerPlan(const SamplerConfig& config,
                                             const SamplerChoice& choice) {
   ASSIGN_OR_RETURN(const Sampler* sampler, FindSampler(choice.name));
-  RETURN_IF_ERROR(CheckChoice(config, choice, sampler->info));
+  RETURN_IF_ERROR(CheckChoice(config, choice, *sampler));
   const PlanInput input{
       .config = config,
       .steps = choice.num_inference_steps,

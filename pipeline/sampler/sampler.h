@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -97,8 +98,16 @@ struct SamplerChoice {
   double eta = 0;  // DDIM's; 0 for samplers without it
 };
 
-// INVALID_ARGUMENT: unknown name (the message lists the known ones), a step count that this sampler
-// cannot do, eta where there is none. Every weight is finite. Weights are computed in double
+// steps.size() of MakeSamplerPlan's plan, in constant time and memory. INVALID_ARGUMENT: unknown
+// name (the message lists the known ones), a step count that this sampler cannot do, eta where
+// there is none. Also when it is OK, MakeSamplerPlan may refuse: what noise schedules cannot do
+// shows there.
+absl::StatusOr<int> UnetCallsOf(const SamplerConfig&, const SamplerChoice&);
+// Memory that MakeSamplerPlan takes at most, its result included.
+int64_t PlanBytesOf(const SamplerConfig&, int unet_calls);
+
+// INVALID_ARGUMENT: as UnetCallsOf, and steps that do not fit the noise schedule. Every weight is
+// finite. Weights are computed in double
 // precision from diffusers' float32 tables, and rounded once, by those who apply them to float32.
 absl::StatusOr<SamplerPlan> MakeSamplerPlan(const SamplerConfig&, const SamplerChoice&);
 

@@ -12,10 +12,13 @@
 
 namespace image_variations {
 
+inline int OneUnetCallPerStep(int steps) { return steps; }
+
 struct Sampler {
   SamplerInfo info;
   absl::string_view diffusers_class;
   absl::StatusOr<SamplerPlan> (*make_plan)(const PlanInput&);
+  int (*unet_calls)(int steps) = OneUnetCallPerStep;
 
   // The defaults of the class.
   double beta_start = 0.0001;
@@ -24,6 +27,7 @@ struct Sampler {
   TimestepSpacing spacing = TimestepSpacing::kLinspace;
   bool set_alpha_to_one = false;
   bool clip_sample = false;
+  bool is_distilled = false;  // original_inference_steps are its most
 
   // What the name or the class says of these; absent: the config does.
   std::optional<bool> use_karras_sigmas;

@@ -14,6 +14,7 @@ constexpr double kKarrasRho = 7;
 // sigma of each trained timestep, rounded as diffusers' float32 tensors are.
 std::vector<float> TrainedSigmas(const PlanInput& input) {
   std::vector<float> sigmas;
+  sigmas.reserve(input.alphas_cumprod.size());
   for (const float alpha : input.alphas_cumprod) sigmas.push_back(std::sqrt((1 - alpha) / alpha));
   return sigmas;
 }
@@ -42,6 +43,7 @@ std::vector<double> KarrasSigmas(double sigma_max, double sigma_min, int count) 
   const double first = std::pow(sigma_max, 1 / kKarrasRho);
   const double last = std::pow(sigma_min, 1 / kKarrasRho);
   std::vector<double> sigmas;
+  sigmas.reserve(static_cast<size_t>(count) + 1);  // and where the last step ends
   for (int i = 0; i < count; ++i) {
     const double fraction = count == 1 ? 0 : static_cast<double>(i) / (count - 1);
     sigmas.push_back(std::pow(first + fraction * (last - first), kKarrasRho));
@@ -60,6 +62,7 @@ absl::StatusOr<SigmaSchedule> FractionalSchedule(const PlanInput& input) {
   const std::vector<float> trained = TrainedSigmas(input);
   SigmaSchedule schedule;
   ASSIGN_OR_RETURN(schedule.timesteps, TimestepGrid(input, input.steps, /*round=*/false));
+  schedule.sigmas.reserve(schedule.timesteps.size() + 1);
   for (const float timestep : schedule.timesteps) {
     schedule.sigmas.push_back(SigmaAt(trained, timestep));
   }
@@ -81,6 +84,7 @@ absl::StatusOr<SigmaSchedule> WholeSchedule(const PlanInput& input) {
   SigmaSchedule schedule;
   if (input.use_karras_sigmas) {
     schedule.sigmas = KarrasSigmas(trained.back(), trained.front(), input.steps);
+    schedule.timesteps.reserve(schedule.sigmas.size());
     for (const double sigma : schedule.sigmas) {
       schedule.timesteps.push_back(
           static_cast<float>(std::nearbyint(TimestepOfSigma(trained, sigma))));
@@ -90,6 +94,7 @@ absl::StatusOr<SigmaSchedule> WholeSchedule(const PlanInput& input) {
     ASSIGN_OR_RETURN(schedule.timesteps,
                      TimestepGrid(input, trailing ? input.steps : input.steps + 1, /*round=*/true));
     schedule.timesteps.resize(static_cast<size_t>(input.steps));
+    schedule.sigmas.reserve(schedule.timesteps.size() + 1);
     for (const float timestep : schedule.timesteps) {
       schedule.sigmas.push_back(SigmaAt(trained, timestep));
     }

@@ -53,6 +53,7 @@ absl::StatusOr<SamplerPlan> MakeUnipcPlan(const PlanInput& input) {
   const std::vector<double>& sigmas = schedule.sigmas;
   const size_t count = schedule.timesteps.size();
   SamplerPlan plan;
+  plan.steps.reserve(count);
   size_t order = 0;  // of the step before
   for (size_t i = 0; i < count; ++i) {
     const NoiseLevel from = LevelOfSigma(sigmas[i]);

@@ -11,17 +11,19 @@
 namespace image_variations {
 namespace {
 
-void CheckValid(const ValidRequest& request, const RequestLimits& limits) {
+void CheckValid(const ValidRequest& request, const RequestLimits& limits,
+                const RequestValidator& validator) {
   IV_CHECK(request.sample_count >= 1 && request.sample_count <= limits.max_sample_count);
   IV_CHECK(request.guidance_scale >= 0 && request.guidance_scale <= limits.max_guidance_scale);
-  IV_CHECK(request.plan != nullptr && !request.plan->steps.empty());
   IV_CHECK(request.sampler.num_inference_steps <= limits.max_step_count);
   IV_CHECK(request.width > 0 && request.width % 8 == 0);
   IV_CHECK(request.height > 0 && request.height % 8 == 0);
   IV_CHECK(request.jpeg_quality >= 1 && request.jpeg_quality <= 100);
   IV_CHECK(request.source.width > 0 && request.source.height > 0);
   IV_CHECK(request.request_id.size() == 36);
-  for (const SamplerStep& step : request.plan->steps) IV_CHECK(std::isfinite(step.prediction));
+  const auto plan = validator.MakePlan(request).value();
+  IV_CHECK(!plan->steps.empty());
+  for (const SamplerStep& step : plan->steps) IV_CHECK(std::isfinite(step.prediction));
 }
 
 }  // namespace
@@ -41,7 +43,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     static_cast<void>(ToGrpcStatus(valid.status()));
     return 0;
   }
-  CheckValid(*valid, limits);
+  CheckValid(*valid, limits, validator);
   static_cast<void>(validator.CheckReplySize(*valid));
   return 0;
 }

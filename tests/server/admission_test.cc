@@ -421,8 +421,8 @@ ValidRequest FourSamplesOfTenSteps() {
   request.width = request.height = 64;
   request.latent_area = 64;
   request.source.decode_bytes = 1000;
-  request.plan =
-      std::make_shared<const SamplerPlan>(SamplerPlan{.steps = std::vector<SamplerStep>(10)});
+  request.unet_calls = 10;
+  request.plan_bytes = 2000;
   return request;
 }
 
@@ -432,9 +432,9 @@ TEST(ShapeOf, CountsRowsOfAllSamplesStepsAndGuidance) {
   EXPECT_EQ(shape.size, kSize);
 }
 
-TEST(BytesOf, AreEncodedDecodedAndResults) {
+TEST(BytesOf, AreEncodedDecodedPlanAndResults) {
   const int64_t result = 3 * 64 * 64 + WorstCaseEncodedBytes(ImageFormat::kPng, 64, 64, 95);
-  EXPECT_EQ(BytesOf(FourSamplesOfTenSteps(), 500), 500 + 1000 + 4 * result);
+  EXPECT_EQ(BytesOf(FourSamplesOfTenSteps(), 500), 500 + 2000 + 1000 + 4 * result);
 }
 
 TEST(AdmissionGate, PredictsNoTimeWhileNothingWasMeasured) {

@@ -3,10 +3,12 @@
 #include <ctime>
 #include <string>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "imagevariations/v1/image_variations.pb.h"
 #include "pipeline/image/codec.h"
+#include "pipeline/sampler/sampler.h"
 #include "server/request_validator.h"
 #include "server/rpc_status.h"
 #include "tests/pipeline/image/test_pictures.h"
@@ -18,8 +20,9 @@ namespace {
 
 namespace v1 = imagevariations::v1;
 
-// A request of a few bytes may cost what every call does: its status, its drawn id, its plan.
-constexpr int64_t kFreeBytes = 64 << 10;
+// What the smallest request may cost: a status that names its fields. The call's own headers, some
+// hundred bytes, are not counted.
+constexpr int64_t kFreeBytes = 4 << 10;
 constexpr double kFreeSeconds = 2e-3;
 constexpr int64_t kTimes = 100;
 // What a caller spends on a byte at the least: to write, frame and send it.
@@ -66,6 +69,8 @@ std::string Repeated(const std::string& text, int count) {
   return all;
 }
 
+TEST(Amplification, OfAnEmptyRequest) { ExpectNoAmplification({}); }
+
 TEST(Amplification, OfASmallRequestWithEverythingWrong) {
   v1::GenerateVariationsRequest request = WithImage("GIF89a");
   request.set_sample_count(-1);
@@ -103,11 +108,35 @@ TEST(Amplification, OfAJpegOfFillBytes) {
   ExpectNoAmplification(WithImage("\xFF\xD8\xFF" + std::string(1 << 20, '\xFF')));
 }
 
-TEST(Amplification, OfTheMostStepsOnASmallPicture) {
-  v1::GenerateVariationsRequest request = WithImage(EncodeImage(MakeNoise(8, 8), {}).value());
+class AmplificationOfTheMostSteps : public ::testing::TestWithParam<SamplerInfo> {};
+
+// The plan is made of those who were let in.
+TEST_P(AmplificationOfTheMostSteps, OnTheSmallestPicture) {
+  v1::GenerateVariationsRequest request = WithImage(EncodeImage(MakeNoise(1, 1), {}).value());
+  request.set_sampler(std::string(GetParam().name));
   request.set_step_count(250);
   ExpectNoAmplification(request);
 }
+
+TEST_P(AmplificationOfTheMostSteps, PlansTakeWhatAdmissionCounts) {
+  for (const bool uses_karras_sigmas : {false, true}) {
+    SamplerConfig config;
+    config.use_karras_sigmas = uses_karras_sigmas;
+    config.original_inference_steps = 250;
+    const SamplerChoice choice{std::string(GetParam().name), 250};
+    const AllocationCounts counts =
+        RunWithFailingMalloc(0, [&] { EXPECT_TRUE(MakeSamplerPlan(config, choice).ok()); });
+    EXPECT_LE(counts.most_bytes, PlanBytesOf(config, UnetCallsOf(config, choice).value()));
+    RecordProperty("plan_bytes", static_cast<int>(counts.most_bytes));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(EverySampler, AmplificationOfTheMostSteps, ::testing::ValuesIn(Samplers()),
+                         [](const auto& sampler) {
+                           std::string name(sampler.param.name);
+                           absl::c_replace(name, '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace image_variations

@@ -49,7 +49,7 @@ TEST(RequestValidator, FillsInDefaults) {
   EXPECT_EQ(valid.guidance_scale, 3);
   EXPECT_EQ(valid.sampler.name, "pndm");
   EXPECT_EQ(valid.sampler.num_inference_steps, 50);
-  EXPECT_EQ(valid.plan->steps.size(), 51u);
+  EXPECT_EQ(valid.unet_calls, 51);
   EXPECT_EQ(valid.width, 64);
   EXPECT_EQ(valid.height, 64);
   EXPECT_EQ(valid.latent_area, 8 * 8);
@@ -144,13 +144,13 @@ TEST(RequestValidator, TellsAllBadFieldsAtOnce) {
 }
 
 TEST(RequestValidator, CountsTheUnetCallsOfSamplersThatTakeMoreThanOneForAStep) {
-  const std::pair<const char*, size_t> calls[] = {{"pndm", 11}, {"heun", 19}, {"dpmpp-2m", 10}};
+  const std::pair<const char*, int> calls[] = {{"pndm", 11}, {"heun", 19}, {"dpmpp-2m", 10}};
   for (const auto& [sampler, count] : calls) {
     Request request = GoodRequest();
     request.set_sampler(sampler);
     request.set_step_count(10);
     const auto valid = Validator().Validate(request);
-    EXPECT_EQ(valid->plan->steps.size(), count) << sampler;
+    EXPECT_EQ(valid->unet_calls, count) << sampler;
     EXPECT_EQ(valid->sampler.num_inference_steps, 10) << sampler;
   }
 }
@@ -160,6 +160,22 @@ TEST(RequestValidator, RefusesMoreStepsThanTheSamplerCanDo) {
   request.set_sampler("lcm");
   request.set_step_count(51);
   EXPECT_THAT(Refused(request).fields, ElementsAre("step_count"));
+}
+
+// It is not made before the request is let in.
+TEST(RequestValidator, StepsThatTheNoiseScheduleDoesNotHaveAreRefusedWithThePlan) {
+  RequestLimits limits;
+  limits.max_step_count = 1000;
+  const RequestValidator validator(limits, FakeModelRunner::DefaultInfo());
+  v1::StreamVariationsRequest request;
+  *request.mutable_generation() = GoodRequest();
+  request.mutable_generation()->set_sampler("ddim");
+  request.mutable_generation()->set_step_count(1000);  // would begin at timestep 1000
+  const auto valid = validator.Validate(request);
+  ASSERT_TRUE(valid.ok()) << valid.status();
+  const ErrorDetails refused = DetailsOf(ToRpcStatus(validator.MakePlan(*valid).status()));
+  EXPECT_EQ(refused.reason, "INVALID_FIELD");
+  EXPECT_THAT(refused.fields, ElementsAre("generation.step_count"));
 }
 
 TEST(RequestValidator, OffersOnlySamplersThatCanUseTheModel) {

@@ -52,6 +52,37 @@ TEST(Samplers, OnlyDdimHasEta) {
   for (const SamplerInfo& info : Samplers()) EXPECT_EQ(info.has_eta, info.name == "ddim");
 }
 
+TEST(UnetCallsOf, AreThePlansSteps) {
+  std::vector<int> counts = {333, 500, 998, 999, 1000};
+  for (int steps = 1; steps <= 250; steps += steps < 60 ? 1 : 10) counts.push_back(steps);
+  for (const TimestepSpacing spacing :
+       {TimestepSpacing::kLeading, TimestepSpacing::kLinspace, TimestepSpacing::kTrailing}) {
+    SamplerConfig config;
+    config.timestep_spacing = spacing;
+    for (const SamplerInfo& info : Samplers()) {
+      for (const int steps : counts) {
+        const SamplerChoice choice{std::string(info.name), steps};
+        const auto plan = MakeSamplerPlan(config, choice);
+        const auto calls = UnetCallsOf(config, choice);
+        if (plan.ok()) {
+          ASSERT_TRUE(calls.ok()) << info.name << " " << steps;
+          EXPECT_EQ(*calls, static_cast<int>(plan->steps.size())) << info.name << " " << steps;
+        } else if (!calls.ok()) {
+          EXPECT_EQ(calls.status(), plan.status());
+        }
+      }
+    }
+  }
+}
+
+TEST(UnetCallsOf, RefusesWhatTheSamplerCannotDo) {
+  const SamplerChoice choices[] = {{"none", 10}, {"ddim", 0},       {"ddim", 1001},
+                                   {"lcm", 51},  {"pndm", 10, 0.5}, {"ddim", 10, 1.5}};
+  for (const SamplerChoice& choice : choices) {
+    EXPECT_EQ(UnetCallsOf({}, choice).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
 TEST(MakeSamplerPlan, PndmCallsTheUnetOnceMoreThanItHasSteps) {
   const auto plan = MakeSamplerPlan({}, {.name = "pndm", .num_inference_steps = 5});
   EXPECT_THAT(Timesteps(*plan), ElementsAre(801, 601, 601, 401, 201, 1));
