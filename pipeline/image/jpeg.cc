@@ -80,6 +80,8 @@ class Decompressor {
       jpeg_mem_src(&jpeg_, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
       jpeg_read_header(&jpeg_, TRUE);
       jpeg_.out_color_space = jpeg_.num_components == 4 ? JCS_CMYK : JCS_RGB;
+      // Smooth interpolation is for chroma; where colours are stored as they are, pixels repeat.
+      if (jpeg_.jpeg_color_space == JCS_RGB) jpeg_.do_fancy_upsampling = FALSE;
       jpeg_start_decompress(&jpeg_);
     });
   }
