@@ -18,6 +18,7 @@
 #include "server/caller_limits.h"
 #include "server/connection_acceptor.h"
 #include "server/decode_sandbox.h"
+#include "server/grpc_log.h"
 #include "server/lifecycle.h"
 #include "server/listener.h"
 #include "server/metrics.h"
@@ -120,6 +121,7 @@ void WindDown(const ServerConfig& config, Lifecycle& lifecycle, const Variations
 int Serve(const ServerConfig& config,
           absl::FunctionRef<absl::StatusOr<ModelRunnerFactory>()> open_model) {
   SetMinLogSeverity(config.log_level);
+  TakeOverGrpcLog();
   const RealClock clock;
   Metrics metrics;
   AdmissionGate gate(config.admission);

@@ -44,15 +44,17 @@ class FakeServerProcess {
 
  private:
   static constexpr char kListening[] = "listening on ";
+  static constexpr char kFreePort[] = "=127.0.0.1:0";
 
   static std::vector<std::string> Arguments(std::vector<std::string> flags,
                                             const std::string& step_time, int max_files) {
-    std::vector<std::string> arguments = {step_time, "--listen=127.0.0.1:0",
-                                          "--metrics-listen=127.0.0.1:0"};
-    const bool has_level = std::any_of(flags.begin(), flags.end(), [](const std::string& flag) {
-      return flag.starts_with("--log-level");
-    });
-    if (!has_level) arguments.push_back("--log-level=warning");
+    std::vector<std::string> arguments = {step_time};
+    for (const std::string name : {"--listen", "--metrics-listen", "--log-level"}) {
+      const bool is_given = std::any_of(flags.begin(), flags.end(), [&](const std::string& flag) {
+        return flag.starts_with(name + "=");
+      });
+      if (!is_given) arguments.push_back(name + (name == "--log-level" ? "=warning" : kFreePort));
+    }
     if (max_files > 0) {
       arguments.insert(arguments.begin(),
                        {"--nofile=" + std::to_string(max_files), IV_FAKE_SERVER_PROGRAM});

@@ -4,6 +4,10 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -13,6 +17,7 @@
 #include "pipeline/base/sha256.h"
 #include "tests/server/fake_server_process.h"
 #include "tests/server/test_calls.h"
+#include "tests/server/test_certificates.h"
 #include "tests/support/temporary_folder.h"
 
 namespace image_variations {
@@ -135,6 +140,52 @@ TEST_F(LogTest, NoPixelsSeedsOrTokensAreInIt) {
         absl::Base64Escape(result_).substr(0, 16), absl::CHexEscape(result_).substr(0, 16)}) {
     EXPECT_THAT(log_, Not(HasSubstr(secret)));
   }
+}
+
+// The log of a server program, from its start to its end.
+std::string LogOf(
+    const std::vector<std::string>& flags,
+    absl::FunctionRef<void(const FakeServerProcess&)> meet = [](const auto&) {}) {
+  const TemporaryFolder folder;
+  const std::string path = (folder.path() / "log").string();
+  {
+    const StderrFile stderr_file(path);
+    FakeServerProcess server(flags);
+    meet(server);
+    server.Signal(SIGTERM);
+    server.WaitForExit();
+  }
+  return ReadToEnd(open(path.c_str(), O_RDONLY));
+}
+
+// gRPC has something to say of a caller who speaks plaintext where TLS is wanted.
+TEST(GrpcsOwnLog, IsJsonToo) {
+  const CertificateAuthority authority("authority");
+  const KeyPair own = authority.Issue("server");
+  const TemporaryFolder folder;
+  const std::string log = LogOf({"--tls-cert=" + folder.Write("cert", own.certificate),
+                                 "--tls-key=" + folder.Write("key", own.key)},
+                                [](const FakeServerProcess& server) {
+                                  grpc::ClientContext context;
+                                  v1::GenerateVariationsResponse response;
+                                  EXPECT_EQ(v1::VariationService::NewStub(server.NewChannel())
+                                                ->GenerateVariations(&context, Request(), &response)
+                                                .error_code(),
+                                            grpc::StatusCode::UNAVAILABLE);
+                                });
+  int lines_of_grpc = 0;
+  for (const absl::string_view line : absl::StrSplit(log, '\n', absl::SkipEmpty())) {
+    const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    ASSERT_TRUE(json.is_object()) << line;
+    lines_of_grpc += json["message"] == "gRPC" ? 1 : 0;
+  }
+  EXPECT_GT(lines_of_grpc, 0);
+}
+
+TEST(Plaintext, WhereOthersReachItIsWarnedOfAtEveryStart) {
+  EXPECT_THAT(LogOf({"--plaintext=anywhere", "--listen=0.0.0.0:0"}),
+              HasSubstr("\"severity\":\"WARNING\",\"message\":\"PLAINTEXT: "));
+  EXPECT_THAT(LogOf({"--plaintext=anywhere"}), Not(HasSubstr("PLAINTEXT")));
 }
 
 }  // namespace
