@@ -2,15 +2,19 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "client/client.h"
 #include "gmock/gmock.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/create_channel.h"
 #include "gtest/gtest.h"
 #include "pipeline/base/sha256.h"
+#include "tests/server/signed_token.h"
 #include "tests/server/test_calls.h"
 #include "tests/server/test_certificates.h"
 #include "tests/server/test_server.h"
@@ -105,37 +109,137 @@ TEST_F(Tokens, NobodyWithoutRightsHasTheirRequestLookedAt) {
   EXPECT_EQ(Told(Generate(server.stub(), "good", bad)), "3 INVALID_FIELD");
 }
 
-TEST_F(Tokens, ExchangeDropsNoCall) {
-  TestServer server({.authentication = Write(LineFor("first"))});
-  std::atomic<bool> is_over = false;
-  std::array<std::atomic<int>, 4> calls{};  // by caller
-  std::atomic<int> failures = 0;
-  std::atomic<const char*> token = "first";
-  std::vector<std::thread> callers;
-  for (std::atomic<int>& own : calls) {
-    callers.emplace_back([&] {
-      while (!is_over) {
-        failures += !Generate(server.stub(), token.load()).ok();
-        ++own;
-      }
-    });
+// Four callers who call again and again, all with one token.
+class Traffic {
+ public:
+  Traffic(TestServer& server, const std::string& token) : token_(&token) {
+    for (std::atomic<int>& own : calls_) {
+      callers_.emplace_back([this, &server, &own] {
+        while (!is_over_) {
+          failures_ += !Generate(server.stub(), *token_.load()).ok();
+          ++own;
+        }
+      });
+    }
   }
-  const auto wait_for_calls_of_each = [&](int more) {
-    for (const std::atomic<int>& own : calls) {
+
+  // Outlives the traffic.
+  void ExchangeToken(const std::string& token) { token_ = &token; }
+  void WaitForCallsOfEach(int more = 5) {
+    for (const std::atomic<int>& own : calls_) {
       EXPECT_TRUE(Eventually([&, enough = own + more] { return own >= enough; }));
     }
+  }
+  // How many calls failed.
+  int End() {
+    is_over_ = true;
+    for (std::thread& caller : callers_) caller.join();
+    int calls = 0;
+    for (const std::atomic<int>& own : calls_) calls += own;
+    ::testing::Test::RecordProperty("calls", calls);
+    ::testing::Test::RecordProperty("dropped", failures_);
+    return failures_;
+  }
+
+ private:
+  std::atomic<const std::string*> token_;
+  std::atomic<bool> is_over_ = false;
+  std::atomic<int> failures_ = 0;
+  std::array<std::atomic<int>, 4> calls_{};  // by caller
+  std::vector<std::thread> callers_;
+};
+
+TEST_F(Tokens, ExchangeDropsNoCall) {
+  const std::string first = "first", second = "second";
+  TestServer server({.authentication = Write(LineFor(first))});
+  Traffic traffic(server, first);
+  traffic.WaitForCallsOfEach();
+  Write(LineFor(first) + LineFor(second));
+  traffic.WaitForCallsOfEach();
+  traffic.ExchangeToken(second);
+  traffic.WaitForCallsOfEach();  // nobody has the first any more
+  Write(LineFor(second));
+  traffic.WaitForCallsOfEach();
+  EXPECT_EQ(traffic.End(), 0);
+  EXPECT_EQ(Told(GetModel(server.stub(), first)), kInvalid);
+}
+
+// JSON web tokens of one issuer.
+class JsonWebTokens : public Tokens {
+ protected:
+  AuthenticatorOptions WriteKeys(const std::string& keys) const {
+    return {.jwt_keys = folder_.Write("keys", keys),
+            .jwt_issuer = "https://issuer.example",
+            .jwt_audience = "image-variations"};
+  }
+  static std::string Claims(absl::Duration expires_in = absl::Hours(1),
+                            const std::string& issuer = "https://issuer.example",
+                            const std::string& audience = "image-variations",
+                            const std::string& scope = "draw") {
+    return absl::StrCat(R"({"sub":"alice","iss":")", issuer, R"(","aud":")", audience,
+                        R"(","scope":")", scope, R"(","exp":)",
+                        absl::ToUnixSeconds(absl::Now() + expires_in), "}");
+  }
+
+  const KeyPtr key_ = NewEcKey();
+};
+
+TEST_F(JsonWebTokens, EachCallIsServedOrRefusedByItsToken) {
+  AuthenticatorOptions options = WriteKeys(PublicKeyPem(*key_));
+  options.jwt_scope = "draw";
+  TestServer server({.authentication = options});
+  const KeyPtr stranger = NewEcKey();
+  const std::string issuer = "https://issuer.example", audience = "image-variations";
+  const struct {
+    std::string what, token, about_server, variations;
+  } cells[] = {
+      {"none", "", kMissing, kMissing},
+      {"right", Es256(*key_, Claims()), kServed, kServed},
+      {"expired", Es256(*key_, Claims(-absl::Minutes(1))), kInvalid, kInvalid},
+      {"issuer", Es256(*key_, Claims(absl::Hours(1), "https://other")), kInvalid, kInvalid},
+      {"audience", Es256(*key_, Claims(absl::Hours(1), issuer, "other")), kInvalid, kInvalid},
+      {"key", Es256(*stranger, Claims()), kInvalid, kInvalid},
+      {"scope", Es256(*key_, Claims(absl::Hours(1), issuer, audience, "read")), kServed,
+       kNotAllowed},
+      {"no JWT", "good", kInvalid, kInvalid},
   };
-  wait_for_calls_of_each(5);
-  Write(LineFor("first") + LineFor("second"));
-  wait_for_calls_of_each(5);
-  token = "second";
-  wait_for_calls_of_each(5);  // nobody has the first any more
-  Write(LineFor("second"));
-  wait_for_calls_of_each(5);
-  is_over = true;
-  for (std::thread& caller : callers) caller.join();
-  EXPECT_EQ(failures, 0);
-  EXPECT_EQ(Told(GetModel(server.stub(), "first")), kInvalid);
+  for (const auto& cell : cells) {
+    SCOPED_TRACE(cell.what);
+    EXPECT_EQ(Told(GetModel(server.stub(), cell.token)), cell.about_server);
+    EXPECT_EQ(Told(GetStatus(server.stub(), cell.token)), cell.about_server);
+    EXPECT_EQ(Told(Generate(server.stub(), cell.token)), cell.variations);
+    EXPECT_EQ(Told(Stream(server.stub(), cell.token)), cell.variations);
+  }
+  EXPECT_EQ(server.Health(), "SERVING");
+  ExpectIdle(server);
+}
+
+TEST_F(JsonWebTokens, AndAListOfTokensAreTakenSideBySide) {
+  AuthenticatorOptions options = WriteKeys(PublicKeyPem(*key_));
+  options.token_file = Write(LineFor("listed")).token_file;
+  TestServer server({.authentication = options});
+  EXPECT_EQ(Told(Generate(server.stub(), "listed")), kServed);
+  EXPECT_EQ(Told(Generate(server.stub(), Es256(*key_, Claims()))), kServed);
+  EXPECT_EQ(Told(Generate(server.stub(), "unlisted")), kInvalid);
+  EXPECT_EQ(Told(Generate(server.stub(), Es256(*key_, Claims(-absl::Hours(1))))), kInvalid);
+}
+
+TEST_F(JsonWebTokens, ExchangeOfTheKeysDropsNoCall) {
+  const KeyPtr next = NewEcKey();
+  const std::string first = Es256(*key_, Claims()), second = Es256(*next, Claims());
+  TestServer server({.authentication = WriteKeys(PublicKeyPem(*key_))});
+  Traffic traffic(server, first);
+  traffic.WaitForCallsOfEach();
+  WriteKeys("no keys");  // what was there goes on
+  traffic.WaitForCallsOfEach();
+  WriteKeys(PublicKeyPem(*key_) + PublicKeyPem(*next));
+  traffic.WaitForCallsOfEach();
+  traffic.ExchangeToken(second);
+  traffic.WaitForCallsOfEach();
+  WriteKeys(PublicKeyPem(*next));
+  traffic.WaitForCallsOfEach();
+  EXPECT_EQ(traffic.End(), 0);
+  EXPECT_EQ(Told(GetModel(server.stub(), first)), kInvalid);
 }
 
 TEST_F(Tokens, OneCallerBeyondItsLimitDoesNotHoldUpAnother) {

@@ -102,44 +102,82 @@ TEST_F(Tls, WithClientCaCallersNeedACertificateOfIts) {
   EXPECT_EQ(CodeOf(*server, grpc::InsecureChannelCredentials()), StatusCode::UNAVAILABLE);
 }
 
-// Half of the calls on connections that stay, half on new ones, while the certificate is exchanged
-// for one of another authority, in the wrong order: for a while it does not fit its key.
+// Calls without end: half of them on connections that stay, half on new ones.
+class Traffic {
+ public:
+  Traffic(const TestServer& server, std::shared_ptr<grpc::ChannelCredentials> credentials) {
+    for (const bool reconnects : {false, false, true, true}) {
+      callers_.emplace_back([this, &server, credentials, reconnects] {
+        auto channel = NewChannel(server, credentials);
+        while (!is_over_) {
+          if (reconnects) channel = NewChannel(server, credentials);
+          const grpc::Status status = Call(channel);
+          if (!status.ok()) ADD_FAILURE() << status.error_message();
+          failures_ += !status.ok();
+          ++calls_;
+        }
+      });
+    }
+  }
+
+  void WaitForCalls(int more = 20) {
+    const int enough = calls_ + more;
+    EXPECT_TRUE(Eventually([&] { return calls_ >= enough; }));
+  }
+  // How many calls failed.
+  int End() {
+    is_over_ = true;
+    for (std::thread& caller : callers_) caller.join();
+    ::testing::Test::RecordProperty("calls", calls_);
+    ::testing::Test::RecordProperty("dropped", failures_);
+    return failures_;
+  }
+
+ private:
+  std::atomic<bool> is_over_ = false;
+  std::atomic<int> calls_ = 0;
+  std::atomic<int> failures_ = 0;
+  std::vector<std::thread> callers_;
+};
+
+// For one of another authority, in the wrong order: for a while it does not fit its key.
 TEST_F(Tls, ExchangeOfTheCertificateDropsNoCall) {
   WriteServer(servers_.Issue("server"));
   const auto server = Start(Files());
-  const auto both = Trusting(servers_.certificate() + strangers_.certificate());
-  std::atomic<bool> is_over = false;
-  std::atomic<int> calls = 0;
-  std::atomic<int> failures = 0;
-  const auto call = [&](bool reconnects) {
-    auto channel = NewChannel(*server, both);
-    while (!is_over) {
-      if (reconnects) channel = NewChannel(*server, both);
-      const grpc::Status status = Call(channel);
-      if (!status.ok()) ADD_FAILURE() << status.error_message();
-      failures += !status.ok();
-      ++calls;
-    }
-  };
-  std::vector<std::thread> callers;
-  for (const bool reconnects : {false, false, true, true}) callers.emplace_back(call, reconnects);
-  const auto wait_for_calls = [&](int more) {
-    const int enough = calls + more;
-    EXPECT_TRUE(Eventually([&] { return calls >= enough; }));
-  };
-
-  wait_for_calls(20);
+  Traffic traffic(*server, Trusting(servers_.certificate() + strangers_.certificate()));
+  traffic.WaitForCalls();
   const KeyPair next = strangers_.Issue("server");
   folder_.Write("certificate", next.certificate);
-  wait_for_calls(20);
+  traffic.WaitForCalls();
   EXPECT_EQ(CodeOf(*server, Trusting(strangers_.certificate())), StatusCode::UNAVAILABLE);
   folder_.Write("key", next.key);
-  wait_for_calls(20);
+  traffic.WaitForCalls();
   EXPECT_EQ(CodeOf(*server, Trusting(strangers_.certificate())), StatusCode::OK);
   EXPECT_EQ(CodeOf(*server, Trusting(servers_.certificate())), StatusCode::UNAVAILABLE);
-  is_over = true;
-  for (std::thread& caller : callers) caller.join();
-  EXPECT_EQ(failures, 0);
+  EXPECT_EQ(traffic.End(), 0);
+}
+
+TEST_F(Tls, ExchangeOfTheClientCaDropsNoCall) {
+  WriteServer(servers_.Issue("server"));
+  const auto server = Start(MutualFiles());
+  const std::string& ca = servers_.certificate();
+  const CertificateAuthority next("next clients");
+  Traffic traffic(*server, Trusting(ca, clients_.Issue("a")));
+  traffic.WaitForCalls();
+  EXPECT_EQ(CodeOf(*server, Trusting(ca, next.Issue("b"))), StatusCode::UNAVAILABLE);
+  folder_.Write("clients", "nobody");  // what was there goes on
+  traffic.WaitForCalls();
+  folder_.Write("clients", clients_.certificate() + next.certificate());
+  traffic.WaitForCalls();
+  EXPECT_EQ(CodeOf(*server, Trusting(ca, next.Issue("b"))), StatusCode::OK);
+  EXPECT_EQ(traffic.End(), 0);
+
+  Traffic others(*server, Trusting(ca, next.Issue("b")));
+  others.WaitForCalls();
+  folder_.Write("clients", next.certificate());
+  others.WaitForCalls();
+  EXPECT_EQ(CodeOf(*server, Trusting(ca, clients_.Issue("a"))), StatusCode::UNAVAILABLE);
+  EXPECT_EQ(others.End(), 0);
 }
 
 TEST_F(Tls, FilesThatAreNotInOrderAreNamed) {
