@@ -4,6 +4,7 @@
 #   fetch  docker build --target fetch -t image-variations-fetch ... : downloads a published model and converts it
 # Every flag is also a variable IMAGE_VARIATIONS_*; `docker run image-variations --help` lists them. Without TLS the server
 # serves only when it is told to, because a container's port is no loopback: -e IMAGE_VARIATIONS_PLAINTEXT=anywhere
+# Labels say what it was made of: --build-arg VERSION=..., REVISION=... (of git), SOURCE=... (the sources' address).
 # tools/build_image.sh builds them without a registry.
 ARG BASE=debian:bookworm-slim
 
@@ -37,9 +38,14 @@ EXPOSE 50051 50052 9464
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s CMD ["image-variations", "health", "--server", "127.0.0.1:50052"]
 ENTRYPOINT ["image-variations-server"]
+ARG VERSION=
+ARG REVISION=
+ARG SOURCE=
 LABEL org.opencontainers.image.title="image-variations" \
       org.opencontainers.image.description="Variations of a picture with Stable Diffusion, as a gRPC service" \
-      org.opencontainers.image.version="0.1.0"
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}"
 
 FROM runtime AS cuda
 # What NVIDIA's container runtime mounts of the driver.
@@ -54,6 +60,14 @@ COPY tools/fetch_model.sh tools/convert_checkpoint.py tools/ldm_names.py tools/p
 ENV HOME=/tmp
 USER 10001:10001
 ENTRYPOINT ["/src/tools/fetch_model.sh"]
+ARG VERSION=
+ARG REVISION=
+ARG SOURCE=
+LABEL org.opencontainers.image.title="image-variations-fetch" \
+      org.opencontainers.image.description="Downloads a published model and converts it for image-variations" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}"
 
 # Last, so that it is what is built when no target is named.
 FROM runtime AS cpu
