@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What an image consists of, as SPDX 2.3: deploy/sbom.py RUNTIME MODEL SITE_PACKAGES VERSION >sbom.spdx.json
+"""What an image consists of, as SPDX 2.3: deploy/sbom.py RUNTIME SITE_PACKAGES VERSION >sbom.spdx.json
 
-RUNTIME is what collect_runtime.sh wrote. Debian packages with the files that are taken of them, wheels whose libraries
-are taken, and the files of the bundled model; each with version and sha256. A wheel's sum is that of its RECORD, which
-holds the sums of all its files.
+RUNTIME is what collect_runtime.sh wrote: every file of it is listed with SHA1 and SHA256, as part of a Debian package, of a
+wheel, of the bundled model, or of the image itself; each of these has a version. Of Debian packages and wheels the image has
+some files only. So a package's SHA256 is that of the sorted SHA256 sums of those files, and a wheel's that of its RECORD.
 """
 import hashlib
 import json
@@ -13,94 +13,105 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-
-def sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def checksum(digest):
-    return [{"algorithm": "SHA256", "checksumValue": digest}]
+MODEL = "/usr/share/image-variations/model/"
 
 
 def identifier(*parts):
     return "SPDXRef-" + "-".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts)
 
 
-def owner(path):
+def output(*command):
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def debian_owner(path):
     """The Debian package that owns a library; packages know it with or without /usr."""
+    if path.startswith("/etc/ssl/certs/"):
+        return "ca-certificates"
     for name in (path, path.removeprefix("/usr")):
-        found = subprocess.run(["dpkg-query", "-S", name], capture_output=True, text=True)
+        found = output("dpkg-query", "-S", name)
         if found.returncode == 0:
             return found.stdout.split(": ")[0].split(",")[0]
     sys.exit(f"sbom: no package owns {path}")
 
 
-def package(name, version, digest, kind, purl, licence="NOASSERTION"):
+def entry(path, name):
+    """A file as SPDX has it; `name` is where it is in the image."""
+    content = path.read_bytes()
+    return {"SPDXID": identifier("file", name), "fileName": "." + name,
+            "checksums": [{"algorithm": "SHA1", "checksumValue": hashlib.sha1(content).hexdigest()},
+                          {"algorithm": "SHA256", "checksumValue": hashlib.sha256(content).hexdigest()}],
+            "licenseConcluded": "NOASSERTION", "licenseInfoInFiles": ["NOASSERTION"], "copyrightText": "NOASSERTION"}
+
+
+def digest(files, algorithm):
+    """Of the sorted sums of files: with SHA1 what SPDX calls the verification code of a package."""
+    sums = sorted(c["checksumValue"] for f in files for c in f["checksums"] if c["algorithm"] == algorithm)
+    return hashlib.new(algorithm, "".join(sums).encode()).hexdigest()
+
+
+def package(name, version, kind, purl, files, sha256=None):
     return {"SPDXID": identifier(kind, name), "name": name, "versionInfo": version, "downloadLocation": "NOASSERTION",
-            "filesAnalyzed": False, "licenseConcluded": licence, "licenseDeclared": licence,
-            "copyrightText": "NOASSERTION", "checksums": checksum(digest),
+            "filesAnalyzed": True, "packageVerificationCode": {"packageVerificationCodeValue": digest(files, "SHA1")},
+            "licenseConcluded": "NOASSERTION", "licenseDeclared": "NOASSERTION", "licenseInfoFromFiles": ["NOASSERTION"],
+            "copyrightText": "NOASSERTION",
+            "checksums": [{"algorithm": "SHA256", "checksumValue": sha256 or digest(files, "SHA256")}],
             "externalRefs": [{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl}]}
 
 
-def file_of(path, name, kind):
-    return {"SPDXID": identifier(kind, name), "fileName": "." + name, "checksums": checksum(sha256(path)),
-            "licenseConcluded": "NOASSERTION", "copyrightText": "NOASSERTION"}
+def entries(tree):
+    """The files of a layer; links to them are not listed."""
+    return [entry(path, "/" + str(path.relative_to(tree))) for path in sorted(tree.rglob("*"))
+            if path.is_file() and not path.is_symlink()]
 
 
 def debian_packages(system):
-    """Packages, their files in the image, and which are whose."""
-    files = {}
-    for path in sorted(p for p in (system / "usr").rglob("*") if p.is_file()):
-        name = "/" + str(path.relative_to(system))
-        files.setdefault(owner(name), []).append((path, name))
-    for name, members in files.items():
-        version = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", name], check=True, capture_output=True,
-                                 text=True).stdout
-        entries = [file_of(path, where, "file") for path, where in members]
-        sums = "".join(sorted(e["checksums"][0]["checksumValue"] for e in entries))
-        yield package(name.split(":")[0], version, hashlib.sha256(sums.encode()).hexdigest(), "deb",
-                      f"pkg:deb/debian/{name.split(':')[0]}@{version}"), entries
+    """Packages with their files in the image."""
+    owned = {}
+    for file in entries(system):
+        owned.setdefault(debian_owner(file["fileName"][1:]), []).append(file)
+    for owner, files in owned.items():
+        name, version = owner.split(":")[0], output("dpkg-query", "-W", "-f", "${Version}", owner).stdout
+        yield package(name, version, "deb", f"pkg:deb/debian/{name}@{version}", files), files
 
 
 def wheels(libtorch, site_packages):
-    """Wheels that have one of the libraries in the image."""
-    taken = {path.name for path in libtorch.rglob("*") if path.is_file()}
+    """Wheels that have libraries in the image, with these."""
+    left = {Path(file["fileName"]).name: file for file in entries(libtorch)}
     for record in sorted(site_packages.glob("*.dist-info/RECORD")):
         own = {Path(line.split(",")[0]).name for line in record.read_text().splitlines()}
-        if taken & own:
-            taken -= own
+        files = [left.pop(name) for name in sorted(own & set(left))]
+        if files:
             name, version = record.parent.name.removesuffix(".dist-info").rsplit("-", 1)
-            yield package(name, version, sha256(record), "wheel", f"pkg:pypi/{name.lower().replace('_', '-')}@{version}")
-    if taken:
-        sys.exit(f"sbom: no wheel owns {', '.join(sorted(taken))}")
+            yield package(name, version, "wheel", f"pkg:pypi/{name.lower().replace('_', '-')}@{version}", files,
+                          hashlib.sha256(record.read_bytes()).hexdigest()), files
+    if left:
+        sys.exit(f"sbom: no wheel owns {', '.join(sorted(left))}")
 
 
 def main():
-    runtime, model, site_packages, version = map(Path, sys.argv[1:5])
-    packages, files, contains = [], [], []
-    image = package("image-variations", str(version), sha256(runtime / "programs/usr/bin/image-variations-server"), "image",
-                    f"pkg:generic/image-variations@{version}")
-    packages.append(image)
-    for deb, members in debian_packages(runtime / "system"):
-        packages.append(deb)
-        files += members
-        contains += [(deb["SPDXID"], member["SPDXID"]) for member in members]
-    packages += wheels(runtime / "libtorch", site_packages)
-    model_files = [file_of(path, f"/usr/share/image-variations/model/{path.relative_to(model)}", "model")
-                   for path in sorted(model.rglob("*")) if path.is_file()]
-    programs = [file_of(path, "/" + str(path.relative_to(runtime / "programs")), "program")
-                for path in sorted((runtime / "programs/usr/bin").iterdir())]
-    files += model_files + programs
-    contains += [(image["SPDXID"], entry["SPDXID"]) for entry in packages[1:] + model_files + programs]
+    runtime, site_packages, version = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    programs = entries(runtime / "programs")
+    model_files = [file for file in programs if file["fileName"].startswith("." + MODEL)]
+    own_files = [file for file in programs if not file["fileName"].startswith("." + MODEL)]
+    image = package("image-variations", version, "image", f"pkg:generic/image-variations@{version}", own_files)
+    model = package("image-variations-bundled-model", version, "model",
+                    f"pkg:generic/image-variations-bundled-model@{version}", model_files)
+    parts = [*debian_packages(runtime / "system"), *wheels(runtime / "libtorch", site_packages), (model, model_files)]
+    contains = [(image, part) for part, _ in parts]
+    contains += [(owner, file) for owner, files in [(image, own_files), *parts] for file in files]
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     json.dump({
         "spdxVersion": "SPDX-2.3", "dataLicense": "CC0-1.0", "SPDXID": "SPDXRef-DOCUMENT",
         "name": f"image-variations-{version}",
         "documentNamespace": f"https://image-variations.invalid/spdx/{version}/{image['checksums'][0]['checksumValue']}",
         "creationInfo": {"created": now, "creators": ["Tool: deploy/sbom.py"]},
-        "documentDescribes": [image["SPDXID"]], "packages": packages, "files": files,
-        "relationships": [{"spdxElementId": a, "relationshipType": "CONTAINS", "relatedSpdxElement": b} for a, b in contains],
+        "packages": [image] + [part for part, _ in parts],
+        "files": own_files + [file for _, files in parts for file in files],
+        "relationships": [{"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES",
+                           "relatedSpdxElement": image["SPDXID"]}]
+        + [{"spdxElementId": a["SPDXID"], "relationshipType": "CONTAINS", "relatedSpdxElement": b["SPDXID"]}
+           for a, b in contains],
     }, sys.stdout, indent=1)
 
 
