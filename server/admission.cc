@@ -1,6 +1,8 @@
 #include "server/admission.h"
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -23,6 +25,7 @@ absl::Status QueueFull(absl::string_view what, int64_t inside, int64_t asked, in
                     {"asked", absl::StrCat(asked)},
                     {"limit", absl::StrCat(limit)}});
 }
+constexpr double kSameTime = 1e-6;  // seconds
 
 }  // namespace
 
@@ -33,6 +36,7 @@ void GiveBackBytes::operator()(AdmissionGate* gate) const {
 
 AdmissionTicket& AdmissionTicket::operator=(AdmissionTicket&& other) noexcept {
   std::swap(gate_, other.gate_);
+  std::swap(device_, other.device_);
   std::swap(place_, other.place_);
   std::swap(admitted_, other.admitted_);
   std::swap(served_, other.served_);
@@ -43,27 +47,29 @@ AdmissionTicket& AdmissionTicket::operator=(AdmissionTicket&& other) noexcept {
 AdmissionTicket::~AdmissionTicket() {
   if (gate_ == nullptr) return;
   absl::MutexLock lock(&gate_->mutex_);
-  gate_->line_.Leave(place_);
+  line().Leave(place_);
 }
+
+AdmissionLine& AdmissionTicket::line() const { return gate_->lines_[static_cast<size_t>(device_)]; }
 
 void AdmissionTicket::ReportProgress(const JobProgress& progress) {
   if (gate_ == nullptr) return;
   absl::MutexLock lock(&gate_->mutex_);
-  gate_->line_.ReportProgress(place_, progress);
+  line().ReportProgress(place_, progress);
 }
 
 void AdmissionTicket::ReportServed(absl::Time now, bool is_complete) {
   if (gate_ == nullptr) return;
   served_ = now;
   absl::MutexLock lock(&gate_->mutex_);
-  gate_->line_.ReportServed(place_);
-  if (is_complete) gate_->line_.CompareTimes(forecast_.finish, now - admitted_);
+  line().ReportServed(place_);
+  if (is_complete) line().CompareTimes(forecast_.finish, now - admitted_);
 }
 
 void AdmissionTicket::ReportAnswered(absl::Time now) {
   if (gate_ == nullptr) return;
   absl::MutexLock lock(&gate_->mutex_);
-  gate_->line_.ReportAnswered(now - served_);
+  line().ReportAnswered(now - served_);
 }
 
 AdmissionGate::AdmissionGate(AdmissionOptions options)
@@ -71,23 +77,47 @@ AdmissionGate::AdmissionGate(AdmissionOptions options)
       closed_(WithRetryDelay(MakeError(absl::StatusCode::kUnavailable, reason::kStarting,
                                        "the server is starting: the model is being loaded"),
                              kStartingRetryDelay)),
-      line_(options.interactive_target, options.batch_target) {}
+      lines_(static_cast<size_t>(options.devices),
+             AdmissionLine(options.interactive_target, options.batch_target)) {}
 
 absl::StatusOr<AdmissionTicket> AdmissionGate::Enter(const AdmissionRequest& request,
-                                                     const CostModel& cost, absl::Time now) {
+                                                     absl::Span<const CostModel> costs,
+                                                     absl::Time now) {
   absl::MutexLock lock(&mutex_);
   RETURN_IF_ERROR(closed_);
   if (request.deadline <= now) return MakeDeadlinePassedError(0, 0);
-  const bool was_promised = line_.Claim(request, now);
-  Forecast forecast(cost, options_.max_rows);
-  RETURN_IF_ERROR(CheckLimits(request, forecast, now));
-  const AdmissionLine::Offer offer = line_.Consider(request, was_promised, forecast, now);
-  if (!offer.is_admissible()) return line_.Refuse(request, offer, forecast, now);
+  IV_CHECK(costs.size() == lines_.size());
+  std::vector<bool> was_promised;
+  std::vector<Forecast> forecasts;
+  for (size_t i = 0; i < lines_.size(); ++i) {
+    was_promised.push_back(lines_[i].Claim(request, now));
+    forecasts.emplace_back(costs[i], options_.max_rows);
+  }
+  RETURN_IF_ERROR(CheckLimits(request, forecasts, now));
 
+  std::vector<AdmissionLine::Offer> offers;
+  std::optional<size_t> best;
+  double best_finish = 0;
+  for (size_t i = 0; i < lines_.size(); ++i) {
+    offers.push_back(lines_[i].Consider(request, was_promised[i], forecasts[i], now));
+    if (!offers[i].is_admissible()) continue;
+    const double finish = lines_[i].slowdown() * offers[i].with.finish;
+    const bool is_sooner =
+        !best || (std::abs(finish - best_finish) > kSameTime
+                      ? finish < best_finish
+                      : offers[i].with.samples_ahead < offers[*best].with.samples_ahead);
+    if (!is_sooner) continue;
+    best = i;
+    best_finish = finish;
+  }
+  if (!best) return Refuse(request, forecasts, offers, now);
+
+  AdmissionLine& line = lines_[*best];
   AdmissionTicket ticket;
-  ticket.forecast_ = line_.Predict(request, offer, forecast, now);
+  ticket.device_ = static_cast<int>(*best);
+  ticket.forecast_ = line.Predict(request, offers[*best], forecasts[*best], now);
   if (request.only_asks) return ticket;
-  ticket.place_ = line_.Join(request, offer, forecast, now);
+  ticket.place_ = line.Join(request, offers[*best], forecasts[*best], now);
   ticket.admitted_ = now;
   ticket.gate_ = this;
   return ticket;
@@ -120,7 +150,7 @@ absl::Status AdmissionGate::closed() const {
 
 int AdmissionGate::requests() const {
   absl::MutexLock lock(&mutex_);
-  return static_cast<int>(line_.entries().size());
+  return CountRequests();
 }
 
 int64_t AdmissionGate::bytes() const {
@@ -128,46 +158,60 @@ int64_t AdmissionGate::bytes() const {
   return bytes_inside();
 }
 
-double AdmissionGate::slowdown() const {
+double AdmissionGate::slowdown(int device) const {
   absl::MutexLock lock(&mutex_);
-  return line_.slowdown();
+  return lines_[static_cast<size_t>(device)].slowdown();
 }
 
 bool AdmissionGate::WaitUntilEmpty(absl::Duration timeout) {
   const auto is_empty = [this]()
-                            ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return line_.entries().empty(); };
+                            ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return CountRequests() == 0; };
   absl::MutexLock lock(&mutex_);
   return mutex_.AwaitWithTimeout(absl::Condition(&is_empty), timeout);
 }
 
-int64_t AdmissionGate::bytes_inside() const { return line_.inside().bytes + held_bytes_; }
+AdmissionLine::Inside AdmissionGate::inside() const {
+  AdmissionLine::Inside sum;
+  for (const AdmissionLine& line : lines_) sum.Add(line.inside());
+  return sum;
+}
 
-absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request, Forecast& forecast,
-                                        absl::Time now) const {
-  const auto requests = static_cast<int64_t>(line_.entries().size());
+int64_t AdmissionGate::bytes_inside() const { return inside().bytes + held_bytes_; }
+
+int AdmissionGate::CountRequests() const {
+  size_t requests = 0;
+  for (const AdmissionLine& line : lines_) requests += line.entries().size();
+  return static_cast<int>(requests);
+}
+
+absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request,
+                                        std::vector<Forecast>& forecasts, absl::Time now) const {
+  const AdmissionLine::Inside sum = inside();
   const struct {
     absl::string_view what;
     int64_t inside, asked, limit;
     int64_t (*of)(const AdmissionLine::Entry&);  // what is free when it has left
   } table[] = {
-      {"requests", requests, 1, options_.max_requests,
+      {"requests", CountRequests(), 1, options_.max_requests,
        [](const AdmissionLine::Entry&) { return int64_t{1}; }},
       {"bytes", bytes_inside(), request.bytes, options_.max_bytes,
        [](const AdmissionLine::Entry& entry) { return entry.bytes; }},
-      {"samples", line_.inside().samples, request.shape.samples, options_.max_samples,
+      {"samples", sum.samples, request.shape.samples, options_.max_samples,
        [](const AdmissionLine::Entry& entry) { return int64_t{entry.shape.samples}; }},
-      {"unet_rows", line_.inside().unet_rows, request.shape.unet_rows(),
-       options_.max_unet_rows_ahead,
+      {"unet_rows", sum.unet_rows, request.shape.unet_rows(), options_.max_unet_rows_ahead,
        [](const AdmissionLine::Entry& entry) { return entry.unet_rows(); }},
   };
   for (const auto& row : table) {
     if (row.inside + row.asked <= row.limit) continue;
     const absl::Status full = QueueFull(row.what, row.inside, row.asked, row.limit);
     if (row.asked > row.limit) return full;  // it never fits
-    const std::vector<double> ends = line_.Ends(forecast, now);
     std::vector<std::pair<double, int64_t>> leaving;
-    for (size_t i = 0; i < ends.size(); ++i)
-      leaving.emplace_back(ends[i], row.of(line_.entries()[i]));
+    for (size_t i = 0; i < lines_.size(); ++i) {
+      const std::vector<double> ends = lines_[i].Ends(forecasts[i], now);
+      for (size_t k = 0; k < ends.size(); ++k) {
+        leaving.emplace_back(ends[k], row.of(lines_[i].entries()[k]));
+      }
+    }
     std::ranges::sort(leaving);
     int64_t missing = row.inside + row.asked - row.limit;
     double delay = 0;
@@ -179,6 +223,25 @@ absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request, Forecas
     return WithRetryDelay(full, std::max(absl::Seconds(delay), kMinRetryDelay));
   }
   return absl::OkStatus();
+}
+
+// With the soonest retry that any line can give; that line keeps a place for it.
+absl::Status AdmissionGate::Refuse(const AdmissionRequest& request,
+                                   std::vector<Forecast>& forecasts,
+                                   absl::Span<const AdmissionLine::Offer> offers, absl::Time now) {
+  AdmissionLine::Refusal soonest;
+  size_t at = 0;
+  for (size_t i = 0; i < lines_.size(); ++i) {
+    AdmissionLine::Refusal refusal = lines_[i].Refuse(request, offers[i], forecasts[i], now);
+    if (i > 0 && refusal.wait >= soonest.wait) continue;
+    soonest = std::move(refusal);
+    at = i;
+  }
+  const bool is_known_again = !request.only_asks && !request.request_id.empty();
+  if (!is_known_again || soonest.wait == absl::InfiniteDuration()) return soonest.why;
+  for (AdmissionLine& line : lines_) line.TakeBackPromise(request);
+  lines_[at].Promise(request, offers[at], soonest.wait, now);
+  return soonest.why;
 }
 
 }  // namespace image_variations

@@ -1,15 +1,17 @@
-// The gate in front of the engine's queue: says at once whether a request can be served, by what
-// it costs and by when it must be done.
+// The gate in front of the engines' queues: says at once whether a request can be served, by what
+// it costs and by when it must be done, and where it is served soonest.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "pipeline/engine/cost_model.h"
 #include "pipeline/engine/forecast.h"
 #include "server/admission_line.h"
@@ -18,6 +20,7 @@
 namespace image_variations {
 
 struct AdmissionOptions {
+  int devices = 1;  // with an engine each; the limits are those of all together
   int max_requests = 256;
   int64_t max_bytes = int64_t{2} << 30;     // encoded, decoded and result pictures of all requests
   int max_samples = 1024;                   // waiting or running
@@ -52,11 +55,16 @@ class AdmissionTicket {
   // They are encoded and on their way.
   void ReportAnswered(absl::Time now);
   const AdmissionForecast& forecast() const { return forecast_; }
+  // Where it has its place in line.
+  int device() const { return device_; }
 
  private:
   friend class AdmissionGate;
 
+  AdmissionLine& line() const ABSL_NO_THREAD_SAFETY_ANALYSIS;  // under the gate's lock
+
   AdmissionGate* gate_ = nullptr;
+  int device_ = 0;
   AdmissionLine::Place place_;
   absl::Time admitted_;
   absl::Time served_;
@@ -69,15 +77,16 @@ class AdmissionGate {
   explicit AdmissionGate(AdmissionOptions);  // closed, with reason STARTING
 
   // Lets a request in when count, bytes, samples and rows stay under their limits and when, played
-  // forward at these costs, it is done in time and makes no request late that was let in before or
-  // told to come back. Else:
+  // forward at these costs of each device, there is one where it is done in time and makes no
+  // request late that was let in before or told to come back. Of such devices the one that is done
+  // first has it. Else:
   //   DEADLINE_EXCEEDED   DEADLINE_PASSED
   //   RESOURCE_EXHAUSTED  DEADLINE_UNREACHABLE: with RetryInfo when a shorter line would do
   //                       QUEUE_FULL: with RetryInfo when it ever fits
   // or the status that it was closed with. A request without a deadline is let in whatever the
   // time; if it can have its priority's target at its admission, nobody later takes that from it.
-  absl::StatusOr<AdmissionTicket> Enter(const AdmissionRequest&, const CostModel&, absl::Time now)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<AdmissionTicket> Enter(const AdmissionRequest&, absl::Span<const CostModel>,
+                                        absl::Time now) ABSL_LOCKS_EXCLUDED(mutex_);
   // Bytes of an answer that waits for its reader, whether or not there is a request at work for it:
   // nobody waits for them to go. RESOURCE_EXHAUSTED, QUEUE_FULL as Enter's.
   absl::StatusOr<HeldBytes> Hold(int64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -87,9 +96,9 @@ class AdmissionGate {
   absl::Status closed() const ABSL_LOCKS_EXCLUDED(mutex_);  // what it was closed with
   int requests() const ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t bytes() const ABSL_LOCKS_EXCLUDED(mutex_);  // of requests, and held
-  // How much longer requests have been taking than predicted, lately and without exception; 1 when
-  // predictions are right. Predictions count so many times as long.
-  double slowdown() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // How much longer requests of a device have been taking than predicted, lately and without
+  // exception; 1 when predictions are right. Predictions count so many times as long.
+  double slowdown(int device = 0) const ABSL_LOCKS_EXCLUDED(mutex_);
   // False when requests are still in after `timeout`.
   bool WaitUntilEmpty(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -97,14 +106,19 @@ class AdmissionGate {
   friend class AdmissionTicket;
   friend struct GiveBackBytes;
 
+  AdmissionLine::Inside inside() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // of all lines
   int64_t bytes_inside() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status CheckLimits(const AdmissionRequest&, Forecast&, absl::Time now) const
+  absl::Status CheckLimits(const AdmissionRequest&, std::vector<Forecast>&, absl::Time now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Refuse(const AdmissionRequest&, std::vector<Forecast>&,
+                      absl::Span<const AdmissionLine::Offer>, absl::Time now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int CountRequests() const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
 
   const AdmissionOptions options_;
   mutable absl::Mutex mutex_;
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);
-  AdmissionLine line_ ABSL_GUARDED_BY(mutex_);
+  std::vector<AdmissionLine> lines_ ABSL_GUARDED_BY(mutex_);  // by device
   int64_t held_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -75,6 +75,12 @@ void AdmissionLine::Inside::Add(const Entry& entry, int sign) {
   unet_rows += sign * entry.unet_rows();
 }
 
+void AdmissionLine::Inside::Add(const Inside& other) {
+  bytes += other.bytes;
+  samples += other.samples;
+  unet_rows += other.unet_rows;
+}
+
 // A request that is late anyway does not count; a comer counts, as it can be late only for want of
 // a better forecast.
 double AdmissionLine::Outcome::OthersLate(const Outcome& without) const {
@@ -149,8 +155,8 @@ AdmissionLine::Place AdmissionLine::Join(const AdmissionRequest& request, const 
   return entry.place;
 }
 
-absl::Status AdmissionLine::Refuse(const AdmissionRequest& request, const Offer& offer,
-                                   Forecast& forecast, absl::Time now) {
+AdmissionLine::Refusal AdmissionLine::Refuse(const AdmissionRequest& request, const Offer& offer,
+                                             Forecast& forecast, absl::Time now) const {
   absl::Status refused =
       offer.with.newcomer_late > 0
           ? DeadlineUnreachable(absl::Seconds(offer.deadline + offer.with.newcomer_late),
@@ -161,7 +167,7 @@ absl::Status AdmissionLine::Refuse(const AdmissionRequest& request, const Offer&
                        {"late", absl::FormatDuration(absl::Seconds(offer.others_late))}});
   std::vector<ForecastSample> alone;
   AppendSamples(request.shape, 0, 0, request.shape.samples, {.deadline = offer.deadline}, &alone);
-  if (slowdown_ * forecast.Play(alone).back().end > offer.deadline) return refused;  // never
+  if (slowdown_ * forecast.Play(alone).back().end > offer.deadline) return {std::move(refused)};
 
   const Newcomer newcomer{request.shape, offer.place, offer.deadline};
   const double delay =
@@ -169,16 +175,22 @@ absl::Status AdmissionLine::Refuse(const AdmissionRequest& request, const Offer&
                  std::max(offer.with.newcomer_late, offer.others_late), offer.without);
   const absl::Duration wait =
       absl::Ceil(std::max(absl::Seconds(delay), kMinRetryDelay), absl::Milliseconds(1));
-  if (!request.only_asks && !request.request_id.empty()) {
-    promises_.Make({.caller = request.caller,
-                    .request_id = request.request_id,
-                    .shape = request.shape,
-                    .at = now + wait,
-                    .until = now + wait + std::max(kRetryGrace, wait / 2),
-                    .place = absl::Seconds(offer.place),
-                    .deadline = absl::Seconds(offer.deadline)});
-  }
-  return WithRetryDelay(std::move(refused), wait);
+  return {WithRetryDelay(std::move(refused), wait), wait};
+}
+
+void AdmissionLine::Promise(const AdmissionRequest& request, const Offer& offer,
+                            absl::Duration wait, absl::Time now) {
+  promises_.Make({.caller = request.caller,
+                  .request_id = request.request_id,
+                  .shape = request.shape,
+                  .at = now + wait,
+                  .until = now + wait + std::max(kRetryGrace, wait / 2),
+                  .place = absl::Seconds(offer.place),
+                  .deadline = absl::Seconds(offer.deadline)});
+}
+
+void AdmissionLine::TakeBackPromise(const AdmissionRequest& request) {
+  promises_.TakeBack(request.caller, request.request_id);
 }
 
 void AdmissionLine::ReportProgress(const Place& place, const JobProgress& progress) {

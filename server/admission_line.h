@@ -54,6 +54,7 @@ class AdmissionLine {
   struct Inside {
     int64_t bytes = 0, samples = 0, unet_rows = 0;
     void Add(const Entry&, int sign);
+    void Add(const Inside&);
   };
   // A future with or without a newcomer.
   struct Outcome {
@@ -75,6 +76,10 @@ class AdmissionLine {
     double others_late = 0;  // the most that it would make another one late, or later
     bool is_admissible() const { return with.newcomer_late <= 0 && others_late <= 0; }
   };
+  struct Refusal {
+    absl::Status why;
+    absl::Duration wait = absl::InfiniteDuration();  // infinite: there is never room
+  };
 
   AdmissionLine(absl::Duration interactive_target, absl::Duration batch_target);
 
@@ -84,8 +89,11 @@ class AdmissionLine {
   AdmissionForecast Predict(const AdmissionRequest&, const Offer&, Forecast&, absl::Time now) const;
   // Of an offer that is admissible.
   Place Join(const AdmissionRequest&, const Offer&, Forecast&, absl::Time now);
-  // Of one that is not: the answer, and a promise when it says when to come back.
-  absl::Status Refuse(const AdmissionRequest&, const Offer&, Forecast&, absl::Time now);
+  // Of one that is not: the answer, and when there is room; then it can be promised.
+  Refusal Refuse(const AdmissionRequest&, const Offer&, Forecast&, absl::Time now) const;
+  void Promise(const AdmissionRequest&, const Offer&, absl::Duration wait, absl::Time now);
+  // The request was promised something elsewhere.
+  void TakeBackPromise(const AdmissionRequest&);
 
   // Of an entry: what is left of it; nothing is; its end.
   void ReportProgress(const Place&, const JobProgress&);

@@ -119,7 +119,8 @@ absl::Status GenerateCall::Admit(absl::StatusOr<ValidRequest> request) {
       .request_id = request_.has_drawn_id ? "" : request_.request_id,
       .only_asks = request_.validate_only,
   };
-  ASSIGN_OR_RETURN(ticket_, context_.gate.Enter(asked, context_.engine.status().cost, begin_));
+  const CostModel cost = context_.engine.status().cost;
+  ASSIGN_OR_RETURN(ticket_, context_.gate.Enter(asked, {&cost, 1}, begin_));
   return request_.validate_only ? CheckPlan() : absl::OkStatus();
 }
 

@@ -30,12 +30,16 @@ void RetryPromises::Expire(absl::Time now) {
 }
 
 void RetryPromises::Make(RetryPromise promise) {
-  std::erase_if(promises_, [&](const RetryPromise& other) {
-    return other.request_id == promise.request_id && other.caller == promise.caller;
-  });
+  TakeBack(promise.caller, promise.request_id);
   if (promises_.size() == kMaxPromises) return;
   const auto place = std::ranges::upper_bound(promises_, promise.at, {}, &RetryPromise::at);
   promises_.insert(place, std::move(promise));
+}
+
+void RetryPromises::TakeBack(const std::string& caller, const std::string& request_id) {
+  std::erase_if(promises_, [&](const RetryPromise& promise) {
+    return promise.request_id == request_id && promise.caller == caller;
+  });
 }
 
 absl::Span<const RetryPromise> RetryPromises::counted() const {

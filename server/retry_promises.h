@@ -43,6 +43,8 @@ class RetryPromises {
   void Expire(absl::Time now);
   // In place of what the same request was promised before.
   void Make(RetryPromise);
+  // The request was promised something elsewhere.
+  void TakeBack(const std::string& caller, const std::string& request_id);
   // By time. Empty while they do not count.
   absl::Span<const RetryPromise> counted() const;
 

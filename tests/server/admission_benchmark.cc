@@ -38,12 +38,12 @@ void BM_Enter(benchmark::State& state) {
   const CostModel cost = GpuCost();
   std::vector<AdmissionTicket> tickets;
   for (int64_t number = 0; number < line / samples; ++number) {
-    tickets.push_back(gate.Enter(RequestOf(number, samples), cost, kNow).value());
+    tickets.push_back(gate.Enter(RequestOf(number, samples), {&cost, 1}, kNow).value());
   }
   AdmissionRequest newcomer = RequestOf(1, samples);
   newcomer.deadline = kNow + absl::Seconds(state.range(2));
   newcomer.only_asks = true;
-  for (auto _ : state) benchmark::DoNotOptimize(gate.Enter(newcomer, cost, kNow).ok());
+  for (auto _ : state) benchmark::DoNotOptimize(gate.Enter(newcomer, {&cost, 1}, kNow).ok());
 }
 BENCHMARK(BM_Enter)
     ->ArgNames({"line", "samples", "seconds"})

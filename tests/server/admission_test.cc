@@ -45,7 +45,7 @@ class Gate : public AdmissionGate {
   absl::StatusOr<AdmissionTicket> Ask(AdmissionRequest request, absl::Time deadline = kNever,
                                       absl::Time now = kNow) {
     request.deadline = deadline;
-    return Enter(request, Cost(), now);
+    return Enter(request, {&Cost(), 1}, now);
   }
   AdmissionTicket Admit(const AdmissionRequest& request, absl::Time deadline = kNever) {
     return Ask(request, deadline).value();
@@ -54,7 +54,7 @@ class Gate : public AdmissionGate {
 
 TEST(AdmissionGate, IsClosedWithStartingUntilOpened) {
   AdmissionGate gate({});
-  const auto refused = gate.Enter(Work(1), Cost(), kNow);
+  const auto refused = gate.Enter(Work(1), {&Cost(), 1}, kNow);
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(ReasonOf(refused.status()), "STARTING");
   EXPECT_TRUE(RetryDelayOf(refused.status()));
@@ -191,9 +191,9 @@ TEST(AdmissionGate, PicturesThatWaitForTheVaeStillTakeTime) {
   Gate gate;
   CostModel cost = Cost();
   cost.decode.Observe(kSize.area(), absl::Seconds(7));
-  AdmissionTicket first = gate.Enter(Work(8), cost, kNow).value();
+  AdmissionTicket first = gate.Enter(Work(8), {&cost, 1}, kNow).value();
   first.ReportProgress({.steps_done = 8, .steps_total = 8, .samples_open = 1, .samples_fresh = 0});
-  EXPECT_EQ(gate.Enter(Work(1), cost, kNow)->forecast().start, absl::Seconds(7));
+  EXPECT_EQ(gate.Enter(Work(1), {&cost, 1}, kNow)->forecast().start, absl::Seconds(7));
 }
 
 TEST(AdmissionGate, InteractiveGoesBeforeBatch) {
@@ -345,14 +345,15 @@ AdmissionRequest Due(AdmissionRequest request, absl::Duration in) {
 TEST(AdmissionGate, OnAnUnsteadyDeviceThereIsAMargin) {
   Gate gate;
   const CostModel cost = UnsteadyCost();
-  const auto first = gate.Enter(Due(Work(5), absl::Seconds(8)), cost, kNow);
-  EXPECT_FALSE(gate.Enter(Due(Work(5), absl::Seconds(10.5)), cost, kNow).ok());
-  EXPECT_TRUE(gate.Enter(Due(Work(5), absl::Seconds(11.5)), cost, kNow).ok());
+  const auto first = gate.Enter(Due(Work(5), absl::Seconds(8)), {&cost, 1}, kNow);
+  EXPECT_FALSE(gate.Enter(Due(Work(5), absl::Seconds(10.5)), {&cost, 1}, kNow).ok());
+  EXPECT_TRUE(gate.Enter(Due(Work(5), absl::Seconds(11.5)), {&cost, 1}, kNow).ok());
 }
 
 TEST(AdmissionGate, WhoIsAloneNeedsNoMargin) {
   Gate gate;
-  EXPECT_TRUE(gate.Enter(Due(Work(10), absl::Seconds(10.5)), UnsteadyCost(), kNow).ok());
+  const CostModel cost = UnsteadyCost();
+  EXPECT_TRUE(gate.Enter(Due(Work(10), absl::Seconds(10.5)), {&cost, 1}, kNow).ok());
 }
 
 TEST(AdmissionGate, PredictsTheCompanyThatOthersHadLately) {
@@ -439,7 +440,8 @@ TEST(BytesOf, AreEncodedDecodedPlanAndResults) {
 
 TEST(AdmissionGate, PredictsNoTimeWhileNothingWasMeasured) {
   Gate gate;
-  EXPECT_EQ(gate.Enter(Work(10), {}, kNow)->forecast().finish, absl::ZeroDuration());
+  const CostModel nothing;
+  EXPECT_EQ(gate.Enter(Work(10), {&nothing, 1}, kNow)->forecast().finish, absl::ZeroDuration());
 }
 
 TEST(AdmissionGate, FreeRowsAreSharedProportionalOnesAreNot) {
@@ -449,8 +451,8 @@ TEST(AdmissionGate, FreeRowsAreSharedProportionalOnesAreNot) {
   AdmissionRequest four = Work(10);
   four.shape.samples = 4;
   four.only_asks = true;
-  EXPECT_EQ(gate.Enter(four, flat, kNow)->forecast().finish, absl::Seconds(10));
-  EXPECT_EQ(gate.Enter(four, Cost(), kNow)->forecast().finish, absl::Seconds(40));
+  EXPECT_EQ(gate.Enter(four, {&flat, 1}, kNow)->forecast().finish, absl::Seconds(10));
+  EXPECT_EQ(gate.Enter(four, {&Cost(), 1}, kNow)->forecast().finish, absl::Seconds(40));
 }
 
 }  // namespace

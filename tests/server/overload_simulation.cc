@@ -87,18 +87,11 @@ struct Arrival {
 class OverloadWorld final : public EngineObserver {
  public:
   explicit OverloadWorld(const OverloadOptions& options) : options_(options) {
-    auto runner = std::make_unique<FakeModelRunner>();
-    runner->on_call = [this](absl::string_view verb, int rows) { Spend(verb, rows); };
-    runner->on_denoise = [this](absl::Span<const StepRow> rows) {
-      for (const StepRow& row : rows) CountStep(row.job);
-    };
-    EngineOptions engine_options{.warm_up_budget = absl::Hours(1)};
-    engine_options.batcher.max_rows = kMaxRows;
-    engine_options.batcher.batch_target = options.batch_target;
-    engine_ = std::make_unique<Engine>(engine_options, std::move(runner), clock_, *this);
-    IV_CHECK(engine_->WarmUp().ok());
+    for (int i = 0; i < options.devices; ++i) AddDevice();
     is_warm_ = true;
+    for (const auto& device : devices_) now_ = std::max(now_, device->clock.Now());
     AdmissionOptions gate_options;
+    gate_options.devices = options.devices;
     gate_options.max_rows = kMaxRows;
     gate_options.max_requests = 1 << 20;
     gate_options.max_samples = 1 << 20;
@@ -109,20 +102,30 @@ class OverloadWorld final : public EngineObserver {
   }
 
   OverloadReport Run() {
-    while (true) {
-      for (; !arrivals_.empty() && arrivals_.top().at <= clock_.Now(); arrivals_.pop()) {
+    while (now_ < absl::InfiniteFuture()) {
+      for (; !arrivals_.empty() && arrivals_.top().at <= now_; arrivals_.pop()) {
         Ask(arrivals_.top());
       }
-      for (; !cancels_.empty() && cancels_.begin()->first <= clock_.Now();
+      for (; !cancels_.empty() && cancels_.begin()->first <= now_;
            cancels_.erase(cancels_.begin())) {
         const auto request = requests_.find(cancels_.begin()->second);
         if (request == requests_.end()) continue;
         request->second->is_over = true;
-        engine_->Cancel(request->first, absl::CancelledError("the caller left"));
+        EngineOf(*request->second).Cancel(request->first, absl::CancelledError("the caller left"));
       }
-      if (engine_->RunTick()) continue;
-      if (arrivals_.empty()) break;
-      clock_.Advance(std::max(arrivals_.top().at - clock_.Now(), absl::ZeroDuration()));
+      absl::Time next = absl::InfiniteFuture();
+      bool is_idle = false;
+      for (const auto& device : devices_) {
+        if (RunTickOf(*device)) {
+          next = std::min(next, device->clock.Now());
+        } else {
+          is_idle = true;
+        }
+      }
+      // Who comes while all are busy asks when the first of them has finished its call: earlier,
+      // the gate would know of calls what it cannot know before their end.
+      if (is_idle && !arrivals_.empty()) next = std::min(next, arrivals_.top().at);
+      now_ = next;
     }
     if (calls_ > 0) report_.unet_rows_per_call = static_cast<double>(rows_) / calls_;
     return std::move(report_);
@@ -141,6 +144,7 @@ class OverloadWorld final : public EngineObserver {
 
     OverloadWorld* world = nullptr;
     JobId id{};
+    int device = 0;
     Arrival arrival;
     absl::Time deadline;
     absl::Time admitted;
@@ -150,6 +154,38 @@ class OverloadWorld final : public EngineObserver {
     int wasted_steps = 0;
   };
 
+  struct Device {
+    SimulatedClock clock;  // what it does takes its own time
+    std::unique_ptr<Engine> engine;
+  };
+
+  void AddDevice() {
+    Device& device = *devices_.emplace_back(std::make_unique<Device>());
+    auto runner = std::make_unique<FakeModelRunner>();
+    runner->on_call = [this, &device](absl::string_view verb, int rows) {
+      device.clock.Advance(TimeOf(verb, rows));
+    };
+    runner->on_denoise = [this, &device](absl::Span<const StepRow> rows) {
+      for (const StepRow& row : rows) CountStep(row.job, device.clock.Now());
+    };
+    EngineOptions options{.warm_up_budget = absl::Hours(1)};
+    options.batcher.max_rows = kMaxRows;
+    options.batcher.batch_target = options_.batch_target;
+    device.engine = std::make_unique<Engine>(options, std::move(runner), device.clock, *this);
+    IV_CHECK(device.engine->WarmUp().ok());
+  }
+
+  Engine& EngineOf(const Request& request) {
+    return *devices_[static_cast<size_t>(request.device)]->engine;
+  }
+
+  // False: it has nothing to do now. True while it is busy until later.
+  bool RunTickOf(Device& device) {
+    if (device.clock.Now() > now_) return true;
+    device.clock.Advance(now_ - device.clock.Now());
+    return device.engine->RunTick();
+  }
+
   void DrawArrivals() {
     PythonRandom random(static_cast<uint32_t>(options_.seed));
     double at = 0;
@@ -157,11 +193,11 @@ class OverloadWorld final : public EngineObserver {
       at += random.Exponential(options_.load / kMeanSteps);
       const int steps = random.Below(2) == 0 ? 20 : 50;
       random.Below(4);  // a compatibility key, where published simulations have one
-      arrivals_.push({clock_.Now() + absl::Seconds(at), steps, Priority::kInteractive, false,
+      arrivals_.push({now_ + absl::Seconds(at), steps, Priority::kInteractive, false,
                       absl::StrCat("caller ", i), "only one"});
     }
-    const absl::Time end = clock_.Now() + absl::Seconds(at);
-    absl::Time batch = clock_.Now();
+    const absl::Time end = now_ + absl::Seconds(at);
+    absl::Time batch = now_;
     if (options_.batch_every == absl::InfiniteDuration()) return;
     while ((batch += options_.batch_every) < end) {
       arrivals_.push({batch, 50, Priority::kBatch, false, "batch",
@@ -182,13 +218,15 @@ class OverloadWorld final : public EngineObserver {
     } else {
       ++(is_batch ? report_.batch_offered : report_.offered);
     }
+    std::vector<CostModel> costs;
+    for (const auto& device : devices_) costs.push_back(device->engine->status().cost);
     absl::StatusOr<AdmissionTicket> ticket =
         gate_->Enter({.shape = {.samples = 1, .steps = arrival.steps, .rows = 1, .size = {8, 8}},
                       .priority = arrival.priority,
                       .deadline = request->deadline,
                       .caller = arrival.caller,
                       .request_id = arrival.request_id},
-                     engine_->status().cost, clock_.Now());
+                     costs, now_);
     if (!ticket.ok()) {
       Refused(arrival, ticket.status());
       return;
@@ -196,12 +234,13 @@ class OverloadWorld final : public EngineObserver {
     if (!is_batch) ++report_.admitted;
     if (!is_batch && arrival.is_retry) ++report_.retries_admitted;
     request->ticket = *std::move(ticket);
-    request->admitted = clock_.Now();
+    request->device = request->ticket.device();
+    request->admitted = now_;
     if (!is_batch && Chance(options_.cancel_share)) {
-      cancels_.emplace(clock_.Now() + Chance(1) * 2 * alone, request->id);
+      cancels_.emplace(now_ + Chance(1) * 2 * alone, request->id);
     }
     requests_[request->id] = request.get();
-    IV_CHECK(engine_->Submit(JobOf(request)).ok());
+    IV_CHECK(EngineOf(*request).Submit(JobOf(request)).ok());
   }
 
   void Refused(const Arrival& arrival, const absl::Status& why) {
@@ -211,7 +250,7 @@ class OverloadWorld final : public EngineObserver {
     if (!is_batch) ++report_.refused;
     if (!is_batch && (!options_.retries || arrival.is_retry)) return;
     Arrival retry = arrival;
-    retry.at = clock_.Now() + *delay;
+    retry.at = now_ + *delay;
     retry.is_retry = true;
     arrivals_.push(retry);
   }
@@ -231,36 +270,36 @@ class OverloadWorld final : public EngineObserver {
             .listener = request};
   }
 
-  void CountStep(JobId id) {
+  void CountStep(JobId id, absl::Time now) {
     const auto request = requests_.find(id);
     if (request == requests_.end()) return;  // the warm-up's
     Request& counted = *request->second;
-    const bool is_waste = counted.is_over || clock_.Now() >= counted.deadline;
+    const bool is_waste = counted.is_over || now >= counted.deadline;
     if (is_waste) ++counted.wasted_steps;
   }
 
   void Done(Request& request) {
-    const bool is_in_time = request.status.ok() && clock_.Now() <= request.deadline;
+    const absl::Time now = devices_[static_cast<size_t>(request.device)]->clock.Now();
+    const bool is_in_time = request.status.ok() && now <= request.deadline;
     if (request.arrival.priority == Priority::kBatch) {
-      if (clock_.Now() <= request.admitted + options_.batch_target) ++report_.batch_in_bound;
+      if (now <= request.admitted + options_.batch_target) ++report_.batch_in_bound;
     } else if (is_in_time) {
       ++report_.on_time;
     }
     if (absl::IsCancelled(request.status)) ++report_.cancelled;
     if (!request.status.ok()) report_.wasted_steps.push_back(request.wasted_steps);
-    request.ticket.ReportServed(clock_.Now(), /*is_complete=*/request.status.ok());
+    request.ticket.ReportServed(now, /*is_complete=*/request.status.ok());
     request.ticket = AdmissionTicket();
     requests_.erase(request.id);
   }
 
-  void Spend(absl::string_view verb, int rows) {
+  absl::Duration TimeOf(absl::string_view verb, int rows) const {
     const double base = options_.device.base;
     const double scale = is_warm_ ? options_.mispredicted_by : 1;
-    if (verb == "Denoise") clock_.Advance(absl::Seconds(scale * (base + (1 - base) * rows)));
+    if (verb == "Denoise") return absl::Seconds(scale * (base + (1 - base) * rows));
+    if (verb != "DecodeLatents") return absl::ZeroDuration();
     // The small picture of the warm-up has a sixteenth of the area.
-    if (verb == "DecodeLatents") {
-      clock_.Advance(absl::Seconds(options_.decode_seconds * rows / (is_warm_ ? 1 : 16)));
-    }
+    return absl::Seconds(options_.decode_seconds * rows / (is_warm_ ? 1 : 16));
   }
 
   double Chance(double below) {
@@ -270,7 +309,7 @@ class OverloadWorld final : public EngineObserver {
 
   const OverloadOptions options_;
   std::mt19937_64 cancel_random_{options_.seed};
-  SimulatedClock clock_;
+  absl::Time now_ = absl::UnixEpoch();
   std::unique_ptr<AdmissionGate> gate_;
   std::map<JobId, Request*> requests_;  // admitted and not done
   std::priority_queue<Arrival, std::vector<Arrival>, std::greater<>> arrivals_;
@@ -280,7 +319,7 @@ class OverloadWorld final : public EngineObserver {
   int64_t rows_ = 0;
   int calls_ = 0;
   OverloadReport report_;
-  std::unique_ptr<Engine> engine_;  // last: its destructor still answers
+  std::vector<std::unique_ptr<Device>> devices_;  // last: their engines' destructors still answer
 };
 
 }  // namespace

@@ -24,7 +24,8 @@ inline constexpr DeviceProfile kH100{"H100", 0.65};
 // other, each with three times its time alone until its deadline.
 struct OverloadOptions {
   DeviceProfile device = kCpu;
-  double load = 1;  // of arrivals, by what the device can do one row at a time
+  int devices = 1;  // of that profile
+  double load = 1;  // of arrivals, by what one device can do one row at a time
   uint64_t seed = 1;
   int requests = 700;
   bool retries = false;     // who is refused comes back once, when it was told to

@@ -33,6 +33,15 @@ TEST_P(Overload, IsServedInTimeAsFarAsTheDeviceCan) {
   EXPECT_GE(sum / kSeeds, GetParam().on_time);
 }
 
+TEST_P(Overload, IsSharedByTwoDevices) {
+  for (uint64_t seed = 1; seed <= 2; ++seed) {
+    const OverloadReport report = SimulateOverload(
+        {.device = GetParam().device, .devices = 2, .load = 2 * GetParam().load, .seed = seed});
+    EXPECT_GE(report.on_time_share(), GetParam().on_time) << "seed " << seed;
+    EXPECT_GE(report.admitted_on_time_share(), 0.97) << "seed " << seed;
+  }
+}
+
 TEST_P(Overload, RetryAfterThePromisedDelayIsAdmitted) {
   int retries = 0;
   int admitted = 0;
