@@ -1,6 +1,8 @@
 #include "server/lifecycle.h"
 
 #include <atomic>
+#include <map>
+#include <string>
 #include <thread>
 
 #include "gmock/gmock.h"
@@ -68,6 +70,43 @@ TEST(Lifecycle, LostDeviceAnswersUnavailableAndEndsTheServer) {
   EXPECT_TRUE(server.stub().GetServerStatus(&context, {}, &status).ok());
   EXPECT_EQ(status.state(), v1::GetServerStatusResponse::STATE_FAILED);
   ExpectIdle(server);
+}
+
+// What a health service is told last, by service.
+class ToldHealth final : public grpc::HealthCheckServiceInterface {
+ public:
+  void SetServingStatus(const std::string& service, bool serving) override {
+    told_[service] = serving;
+  }
+  void SetServingStatus(bool serving) override { told_[""] = serving; }
+
+  bool is_serving() const {
+    const bool serving = told_.at("");
+    EXPECT_EQ(told_.at("imagevariations.v1.VariationService"), serving);
+    return serving;
+  }
+
+ private:
+  std::map<std::string, bool> told_;
+};
+
+TEST(Lifecycle, ReadyIsOnlyWhoCanBeReached) {
+  TestServer server;
+  ToldHealth state, readiness;
+  server.lifecycle().AttachHealth(state);
+  server.lifecycle().AttachHealth(readiness, HealthView::kReadiness);
+  EXPECT_TRUE(readiness.is_serving());
+  server.lifecycle().SetReachable(false);
+  EXPECT_FALSE(readiness.is_serving());
+  EXPECT_TRUE(state.is_serving());  // those who ask through the port itself have reached it
+  server.lifecycle().SetReachable(true);
+  EXPECT_TRUE(readiness.is_serving());
+  server.lifecycle().SetReachable(false);
+  server.lifecycle().RequestStop();
+  server.lifecycle().SetReachable(true);
+  EXPECT_FALSE(readiness.is_serving());
+  EXPECT_FALSE(state.is_serving());
+  server.lifecycle().DetachHealth();
 }
 
 TEST(Lifecycle, StartingServerSaysSo) {

@@ -14,9 +14,11 @@
 #include "gtest/gtest.h"
 #include "imagevariations/v1/image_variations.grpc.pb.h"
 #include "server/listen_socket.h"
+#include "server/self_dial.h"
 #include "tests/server/fake_server_process.h"
 #include "tests/server/health_watch.h"
 #include "tests/server/test_calls.h"
+#include "tests/server/test_certificates.h"
 #include "tests/support/temporary_folder.h"
 
 namespace image_variations {
@@ -178,19 +180,39 @@ TEST(Shutdown, ServiceManagerHearsOfReadinessAndOfTheEnd) {
   EXPECT_EQ(server.WaitForExit(), 0);
 }
 
-TEST(HealthPort, TellsOfServingWithoutTlsOrToken) {
-  FakeServerProcess server({"--health-listen=127.0.0.1:0"});
+std::shared_ptr<grpc::Channel> ToHealthPort(FakeServerProcess& server) {
   const std::string line = server.ReadLine();
-  ASSERT_THAT(line, ::testing::StartsWith("health on "));
-  const auto channel =
-      grpc::CreateChannel(line.substr(sizeof "health on " - 1), grpc::InsecureChannelCredentials());
+  EXPECT_THAT(line, ::testing::StartsWith("health on "));
+  return grpc::CreateChannel(line.substr(sizeof "health on " - 1),
+                             grpc::InsecureChannelCredentials());
+}
+
+bool IsServing(const std::shared_ptr<grpc::Channel>& channel) {
   grpc::ClientContext context;
   HealthCheckResponse response;
   const grpc::Status status =
       Health::NewStub(channel)->Check(&context, HealthCheckRequest(), &response);
   EXPECT_TRUE(status.ok()) << status.error_message();
-  EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
+  return response.status() == HealthCheckResponse::SERVING;
+}
 
+// The port where requests come in wants certificates of callers; the server dials it without one.
+TEST(HealthPort, OfAServerWithMutualTlsIsServing) {
+  const CertificateAuthority authority("authority");
+  const KeyPair own = authority.Issue("server");
+  const TemporaryFolder folder;
+  FakeServerProcess server({"--health-listen=127.0.0.1:0",
+                            "--tls-cert=" + folder.Write("cert", own.certificate),
+                            "--tls-key=" + folder.Write("key", own.key),
+                            "--client-ca=" + folder.Write("ca", authority.certificate())});
+  EXPECT_TRUE(IsServing(ToHealthPort(server)));
+  EXPECT_EQ(DialOnce(server.address(), /*uses_tls=*/true, absl::Seconds(10)), absl::OkStatus());
+}
+
+TEST(HealthPort, TellsOfServingWithoutTlsOrToken) {
+  FakeServerProcess server({"--health-listen=127.0.0.1:0"});
+  const auto channel = ToHealthPort(server);
+  EXPECT_TRUE(IsServing(channel));
   grpc::ClientContext other;
   v1::GetModelResponse model;
   EXPECT_EQ(v1::VariationService::NewStub(channel)->GetModel(&other, {}, &model).error_code(),

@@ -203,6 +203,29 @@ TEST_F(Tls, SelfDialGetsThroughWithoutACertificateOfItsOwn) {
   EXPECT_EQ(DialOnce(server->address(), /*uses_tls=*/true, absl::Seconds(10)), absl::OkStatus());
 }
 
+// As a health port's: ready, whatever is dialed, until the port is gone.
+TEST_F(Tls, SelfDialFindsAServerWithMutualTlsReadyUntilItIsGone) {
+  WriteServer(servers_.Issue("server"));
+  auto server = Start(MutualFiles());
+  std::atomic<bool> is_gone = false;
+  std::atomic<int> lost = 0;
+  const SelfDial dial({.address = server->address(),
+                       .uses_tls = true,
+                       .interval = absl::Milliseconds(10),
+                       .timeout = absl::Seconds(10),
+                       .failures_to_notice = 1},
+                      [&](bool is_reachable) {
+                        EXPECT_TRUE(is_gone);
+                        lost += !is_reachable;
+                      });
+  for (int i = 0; i < 5; ++i) {  // some dials later
+    EXPECT_EQ(DialOnce(server->address(), /*uses_tls=*/true, absl::Seconds(10)), absl::OkStatus());
+  }
+  is_gone = true;
+  server.reset();
+  EXPECT_TRUE(Eventually([&] { return lost == 1; }));
+}
+
 TEST(Plaintext, IsForLoopbackUnlessAskedFor) {
   const absl::Status refused = OpenEndpoint({.address = "0.0.0.0:0"}).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
