@@ -105,6 +105,7 @@ check_cuda() {
 }
 
 check_cpu() {
+  : >"$work/said"
   "${as_user[@]}" "${entrypoint[@]}" >"$work/said" &
   local server=$!
   for _ in $(seq 300); do
