@@ -7,15 +7,9 @@ namespace {
 
 constexpr double kRounding = 1e-9;  // of a sum of times that was just enough before
 
-int Padded(int rows, absl::Span<const int> allowed) {
-  const auto bucket = std::lower_bound(allowed.begin(), allowed.end(), rows);
-  return bucket != allowed.end() ? *bucket : rows;
-}
-
 }  // namespace
 
-SampleTimes::SampleTimes(const CostModel& cost, int64_t latent_area, int max_rows,
-                         absl::Span<const int> allowed_rows)
+SampleTimes::SampleTimes(const CostModel& cost, int64_t latent_area, int max_rows)
     : decode(cost.pace.factor() * absl::ToDoubleSeconds(cost.decode.Predict(latent_area))),
       embedding(cost.pace.factor() *
                 absl::ToDoubleSeconds(cost.embedding.Predict(CostModel::kSourceArea))),
@@ -23,8 +17,8 @@ SampleTimes::SampleTimes(const CostModel& cost, int64_t latent_area, int max_row
       efficient_rows(cost.unet.EfficientRows(latent_area, max_rows)) {
   step.push_back(0);
   for (int rows = 1; rows <= std::max(2, max_rows); ++rows) {
-    step.push_back(cost.pace.factor() * absl::ToDoubleSeconds(cost.unet.Predict(
-                                            latent_area, Padded(rows, allowed_rows))));
+    step.push_back(cost.pace.factor() *
+                   absl::ToDoubleSeconds(cost.unet.Predict(latent_area, rows)));
   }
 }
 

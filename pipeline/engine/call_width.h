@@ -15,10 +15,8 @@ namespace image_variations {
 // What samples of one latent area cost, in real seconds: a cost model read once for many
 // questions.
 struct SampleTimes {
-  // A call of more than max_rows rows is not asked for, but for one guided sample. `allowed_rows`:
-  // as in StepBatcherOptions.
-  SampleTimes(const CostModel&, int64_t latent_area, int max_rows,
-              absl::Span<const int> allowed_rows);
+  // A call of more than max_rows rows is not asked for, but for one guided sample.
+  SampleTimes(const CostModel&, int64_t latent_area, int max_rows);
 
   std::vector<double> step;  // [rows] of a call; [0] = 0
   double decode = 0;

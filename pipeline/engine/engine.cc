@@ -87,7 +87,8 @@ Engine::Engine(EngineOptions options, std::unique_ptr<ModelRunner> runner, const
       runner_(std::move(runner)),
       clock_(clock),
       observer_(observer),
-      batcher_(options_.batcher) {}
+      batcher_(options_.batcher),
+      cost_{.unet = StepCostModel(runner_->info().row_buckets)} {}
 
 Engine::~Engine() {
   TakeMail();
@@ -242,22 +243,22 @@ absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
                                     absl::Span<const StepRow> rows) {
   int unet_rows = 0;
   for (const StepRow& row : rows) unet_rows += RowsPerStep(row.guidance_scale);
-  const int padded_rows = batcher_.PaddedRows(unet_rows);
+  const int padded_rows = cost_.unet.PaddedRows(unet_rows);
   const LatentSize size = SizeOf(jobs_.at(samples[0].sample.job)->job);
   const absl::Time begin = clock_.Now();
   std::optional<Beat> beat(std::in_place, heartbeat_, "denoise", begin,
-                           cost_.unet.Predict(size.area(), padded_rows), &predicted_);
+                           cost_.unet.Predict(size.area(), unet_rows), &predicted_);
   const auto finite = runner_->Denoise(rows, padded_rows);
   beat.reset();
   const absl::Time end = clock_.Now();
   if (absl::IsResourceExhausted(finite.status())) {
     observer_.OnOutOfMemory(padded_rows);
     // What does not fit alone says nothing of the calls of others.
-    if (samples.size() > 1) batcher_.OnOutOfMemory(size, unet_rows);
+    if (samples.size() > 1) batcher_.OnOutOfMemory(size, padded_rows);
   }
   RETURN_IF_ERROR(finite.status());
 
-  cost_.unet.Observe(size.area(), padded_rows, end - begin);
+  cost_.unet.Observe(size.area(), unet_rows, end - begin);
   report_.unet_rows += unet_rows;
   report_.padded_rows += padded_rows;
   report_.denoise_time += end - begin;

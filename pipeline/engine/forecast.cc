@@ -194,8 +194,7 @@ std::vector<ForecastTimes> Forecast::Play(absl::Span<const ForecastSample> prese
 const SampleTimes& Forecast::times(LatentSize size) {
   const auto found = times_.find(size.area());
   if (found != times_.end()) return found->second;
-  return times_.try_emplace(size.area(), cost_, size.area(), max_rows_, allowed_rows_)
-      .first->second;
+  return times_.try_emplace(size.area(), cost_, size.area(), max_rows_).first->second;
 }
 
 }  // namespace image_variations

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <limits>
 #include <map>
-#include <utility>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -34,8 +33,7 @@ struct ForecastTimes {
 // Thread-compatible; keeps tables, so one object is meant for many questions at one state of costs.
 class Forecast {
  public:
-  Forecast(const CostModel& cost, int max_rows, std::vector<int> allowed_rows = {})
-      : cost_(cost), max_rows_(max_rows), allowed_rows_(std::move(allowed_rows)) {}
+  Forecast(const CostModel& cost, int max_rows) : cost_(cost), max_rows_(max_rows) {}
 
   // `present`: in order of place. `expected` (in order of arrival) join when their time has come.
   // The nearest few hundred endings are played step by step as the batcher will choose them; what
@@ -45,13 +43,13 @@ class Forecast {
                                   absl::Span<const ForecastSample> expected = {});
 
   const SampleTimes& times(LatentSize size);
+  const CostModel& cost() const { return cost_; }
   // The share by which its answers may fall short.
   double margin() const { return cost_.pace.margin(); }
 
  private:
   const CostModel& cost_;
   const int max_rows_;
-  const std::vector<int> allowed_rows_;
   std::map<int64_t, SampleTimes> times_;  // by area
 };
 

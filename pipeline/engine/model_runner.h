@@ -71,6 +71,8 @@ struct ModelInfo {
   int latent_factor = 8;  // pixels per latent element; sizes are multiples of it
   int default_width = 512;
   int default_height = 512;
+  // Row counts that UNet calls are padded to, ascending (RowBuckets). Empty: they have any.
+  std::vector<int> row_buckets;
 };
 
 // Owns every tensor; callers speak in slots and jobs. Engine thread only.
@@ -90,7 +92,7 @@ class ModelRunner {
   virtual absl::Status PrepareLatents(absl::Span<const PrepareRow>) = 0;
   // One UNet call over rows of one latent size, of any mix of steps, samplers and guidance, then
   // each sample's update. padded_rows: size of the UNet batch, at least the rows that the samples
-  // take. [i] = the latents of row i are finite.
+  // take; one of row_buckets if there are any. [i] = the latents of row i are finite.
   virtual absl::StatusOr<std::vector<bool>> Denoise(absl::Span<const StepRow>, int padded_rows) = 0;
   // VAE, clamped and rounded to 8 bits. nullopt: that picture has values that are not finite.
   virtual absl::StatusOr<std::vector<std::optional<Image>>> DecodeLatents(

@@ -53,7 +53,6 @@ StepBatcher::StepBatcher(StepBatcherOptions options)
       order_(options_.interactive_target, options_.batch_target),
       ceilings_(options_.max_rows) {
   IV_CHECK(options_.max_slots > 0 && options_.max_rows > 0);
-  IV_CHECK(options_.allowed_rows.empty() || options_.allowed_rows.back() >= options_.max_rows);
   for (SlotId slot = options_.max_slots; slot > 0; --slot) free_slots_.push_back(slot - 1);
 }
 
@@ -66,7 +65,7 @@ absl::Status StepBatcher::Enqueue(const Job& job, absl::Time now, const CostMode
   const LatentSize size{job.latent_width, job.latent_height};
   const auto steps = static_cast<int64_t>(job.plan->steps.size());
   const int64_t rows = RowsPerStep(job.guidance_scale) * job.sample_count * steps;
-  Forecast forecast(cost, options_.max_rows, options_.allowed_rows);
+  Forecast forecast(cost, options_.max_rows);
   const absl::Duration work = forecast.times(size).WorkOf(rows, job.sample_count, 1);
   const absl::Time place = order_.PlaceOf(job.caller, job.priority, job.deadline, now);
   order_.Join(job.caller, job.priority, work, now);
@@ -98,7 +97,7 @@ void StepBatcher::CancelAll(const absl::Status& why) {
 Tick StepBatcher::Plan(absl::Time now, const CostModel& cost) {
   Tick tick;
   StopExpiredAndCancelled(now, &tick);
-  Forecast forecast(cost, options_.max_rows, options_.allowed_rows);
+  Forecast forecast(cost, options_.max_rows);
   ChooseRows(now, forecast, &tick);
   ChooseDecodes(now, forecast, &tick);
   tick.forget = std::exchange(forget_, {});
@@ -142,7 +141,8 @@ void StepBatcher::ChooseRows(absl::Time now, Forecast& forecast, Tick* tick) {
   if (first == nullptr) return;
   const LatentSize size = first->job->size;
   const SampleTimes& times = forecast.times(size);
-  int budget = RowBudget(times, ceilings_.Of(size), first->job->rows());
+  const StepCostModel& cost = forecast.cost().unet;
+  int budget = RowBudget(times, cost.RowsWithin(ceilings_.Of(size)), first->job->rows());
   size_t slots = free_slots_.size();
   std::vector<Sample*> chosen, lost;
   std::vector<Candidate> candidates;
@@ -179,13 +179,7 @@ void StepBatcher::ChooseRows(absl::Time now, Forecast& forecast, Tick* tick) {
         {*sample->slot, sample->ref.job, &job.plan->steps[sample->next_step], job.guidance_scale});
     tick->unet_rows += job.rows();
   }
-  tick->padded_rows = PaddedRows(tick->unet_rows);
-}
-
-int StepBatcher::PaddedRows(int rows) const {
-  const auto& allowed = options_.allowed_rows;
-  const auto bucket = std::lower_bound(allowed.begin(), allowed.end(), rows);
-  return rows > 0 && bucket != allowed.end() ? *bucket : rows;
+  tick->padded_rows = cost.PaddedRows(tick->unet_rows);
 }
 
 void StepBatcher::OnOutOfMemory(LatentSize size, int rows) {
@@ -237,7 +231,7 @@ void StepBatcher::ChooseDecodes(absl::Time now, Forecast& forecast, Tick* tick) 
 void StepBatcher::Commit(const Tick& tick, const std::vector<SampleRef>& failed) {
   if (!std::exchange(out_of_memory_, false) && !tick.denoise.empty()) {
     if (const auto any = samples_.find(tick.denoise[0].sample); any != samples_.end()) {
-      ceilings_.OnCall(any->second.job->size, tick.unet_rows);
+      ceilings_.OnCall(any->second.job->size, tick.padded_rows);
     }
   }
   for (const SampleRef& ref : failed) End(ref);
@@ -294,7 +288,7 @@ void StepBatcher::End(const SampleRef& ref) {
 }
 
 absl::Duration StepBatcher::PredictBacklog(const CostModel& cost) const {
-  Forecast forecast(cost, options_.max_rows, options_.allowed_rows);
+  Forecast forecast(cost, options_.max_rows);
   absl::Duration time;
   for (const auto& [size, work] : backlog_) {
     time += forecast.times(size).WorkOf(work.rows, work.pictures, 0);
@@ -326,7 +320,7 @@ std::map<JobId, absl::Duration> StepBatcher::PredictRemaining(
                        .needs_embedding = !job.embedded});
     ++counted[sample->ref.job];
   }
-  Forecast forecast(cost, options_.max_rows, options_.allowed_rows);
+  Forecast forecast(cost, options_.max_rows);
   const std::vector<ForecastTimes> times = forecast.Play(planned);
   std::map<JobId, absl::Duration> remaining;
   auto next = times.begin();

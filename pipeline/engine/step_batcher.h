@@ -31,8 +31,6 @@ struct StepBatcherOptions {
   int max_waiting_samples = 1024;
   // Finished latents that are decoded in one tick. The measured cost decides below it.
   int max_decodes_per_tick = 4;
-  // Row counts that a call may have, ascending; a call is padded to the next one. Empty: any (CPU).
-  std::vector<int> allowed_rows;
   // What a job without a deadline is planned by: its start in line + this.
   absl::Duration interactive_target = absl::Minutes(2);
   absl::Duration batch_target = absl::Minutes(30);
@@ -56,9 +54,7 @@ class StepBatcher {
   Tick Plan(absl::Time now, const CostModel&);
   // What became of the tick: samples of `failed` end here, all others of it advanced.
   void Commit(const Tick&, const std::vector<SampleRef>& failed);
-  // The rows of a call that takes `rows`: the next of allowed_rows.
-  int PaddedRows(int rows) const;
-  // A call of so many rows did not fit into the device's memory.
+  // A call of so many rows, padding included, did not fit into the device's memory.
   void OnOutOfMemory(LatentSize size, int rows);
 
   bool idle() const { return samples_.empty() && forget_.empty(); }

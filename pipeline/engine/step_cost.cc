@@ -16,7 +16,7 @@ constexpr double kWorthwhile = 1.03;  // of the best time per row
 void StepCostModel::Observe(int64_t latent_area, int rows, absl::Duration time) {
   if (!fits_.contains(latent_area)) fits_.emplace(latent_area, Scaled(latent_area));
   Fit& fit = fits_.at(latent_area);
-  const double x = rows;
+  const double x = PaddedRows(rows);
   const double y = absl::ToDoubleSeconds(time);
   double forgetting = kForgetting;
   if (fit.weight > 0) {
@@ -59,7 +59,7 @@ StepCostModel::Fit StepCostModel::Scaled(int64_t latent_area) const {
 
 absl::Duration StepCostModel::Predict(int64_t latent_area, int rows) const {
   const Fit fit = Scaled(latent_area);
-  return absl::Seconds(fit.base + fit.per_row * rows);
+  return absl::Seconds(fit.base + fit.per_row * PaddedRows(rows));
 }
 
 int StepCostModel::EfficientRows(int64_t latent_area, int max_rows) const {
@@ -67,11 +67,13 @@ int StepCostModel::EfficientRows(int64_t latent_area, int max_rows) const {
   const auto per_row = [&](int rows) {
     return absl::ToDoubleSeconds(Predict(latent_area, rows)) / rows;
   };
-  const double best = per_row(max_rows);  // base >= 0: more rows never cost more per row
-  for (int rows = 1; rows < max_rows; ++rows) {
+  // base >= 0: without padding, more rows never cost more per row.
+  const int full_rows = RowsWithin(max_rows);
+  const double best = per_row(full_rows);
+  for (int rows = 1; rows < full_rows; ++rows) {
     if (per_row(rows) <= kWorthwhile * best) return rows;
   }
-  return max_rows;
+  return full_rows;
 }
 
 std::vector<int64_t> StepCostModel::areas() const {

@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "pipeline/engine/outlier_filter.h"
+#include "pipeline/engine/row_buckets.h"
 
 namespace image_variations {
 
@@ -15,11 +17,19 @@ namespace image_variations {
 // Thread-compatible.
 class StepCostModel {
  public:
-  // Takes in one measured call. A hiccup does not count; a device that has become slower does.
+  StepCostModel() = default;
+  explicit StepCostModel(std::vector<int> row_buckets)  // as in ModelInfo
+      : row_buckets_(std::move(row_buckets)) {}
+
+  // Takes in one measured call that took `rows`, its padding not counted. A hiccup does not count;
+  // a device that has become slower does.
   void Observe(int64_t latent_area, int rows, absl::Duration);
 
-  // Zero while nothing was observed.
+  // Of a call that takes `rows` and is padded; zero while nothing was observed.
   absl::Duration Predict(int64_t latent_area, int rows) const;
+
+  int PaddedRows(int rows) const { return image_variations::PaddedRows(row_buckets_, rows); }
+  int RowsWithin(int rows) const { return image_variations::RowsWithin(row_buckets_, rows); }
 
   // The fewest rows whose time per row is within 3 % of the best that 1 to max_rows rows can have:
   // where more rows cost in proportion (a CPU at full size) that is few, where they are nearly free
@@ -40,6 +50,7 @@ class StepCostModel {
   // The nearest area's cost, scaled to this area; its sums are left out.
   Fit Scaled(int64_t latent_area) const;
 
+  std::vector<int> row_buckets_;
   std::map<int64_t, Fit> fits_;
 };
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "pipeline/base/status_macros.h"
+#include "pipeline/engine/row_buckets.h"
 
 namespace image_variations {
 namespace {
@@ -41,7 +42,8 @@ absl::StatusOr<absl::Duration> TimeCall(ModelRunner& runner, const Clock& clock,
   std::vector<StepRow> step_rows;
   for (SlotId slot = 0; slot < rows; ++slot) step_rows.push_back({slot, kWarmUpJob, &step, 1});
   const absl::Time begin = clock.Now();
-  ASSIGN_OR_RETURN(const std::vector<bool> finite, runner.Denoise(step_rows, rows));
+  ASSIGN_OR_RETURN(const std::vector<bool> finite,
+                   runner.Denoise(step_rows, PaddedRows(runner.info().row_buckets, rows)));
   const absl::Duration time = clock.Now() - begin;
   if (std::ranges::count(finite, false) > 0) {
     return absl::InternalError("the UNet's output is not finite");

@@ -8,14 +8,6 @@
 
 namespace image_variations {
 
-int64_t RowBucket(int64_t rows) {
-  // 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, ...: powers of two, and the middles between them.
-  int64_t power = 1;
-  while (2 * power <= rows) power *= 2;
-  if (rows <= power) return power;
-  return 2 * rows <= 3 * power ? power + power / 2 : 2 * power;
-}
-
 at::Tensor CallRecorder::Run(const Tensors& inputs, Forward forward) {
   if (!make_) return forward(inputs);
   bool is_new = false;

@@ -15,10 +15,6 @@
 
 namespace image_variations {
 
-// The rows that a call of `rows` is padded to on a GPU: few sizes, so that each is recorded once,
-// and at most a third of a call is padding.
-int64_t RowBucket(int64_t rows);
-
 // Engine thread only.
 class CallRecorder {
  public:

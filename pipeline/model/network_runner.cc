@@ -238,8 +238,7 @@ NetworkRunner::UnetBatch NetworkRunner::Assemble(absl::Span<const StepRow> rows,
   // left out.
   const bool is_fixed = !networks_.placement.device.is_cpu();
   if (is_fixed) {
-    const size_t size = static_cast<size_t>(
-        RowBucket(std::max(static_cast<int64_t>(sample_of_row.size()), int64_t{padded_rows})));
+    const size_t size = std::max(sample_of_row.size(), static_cast<size_t>(padded_rows));
     sample_of_row.resize(size, 0);
     context.resize(size, networks_.unet.unconditional_context);
   }

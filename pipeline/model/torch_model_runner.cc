@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/engine/row_buckets.h"
 #include "pipeline/model/device.h"
 #include "pipeline/model/kept_memory.h"
 #include "pipeline/model/network_runner.h"
@@ -87,7 +88,8 @@ std::future<absl::StatusOr<Digests>> StartDigests(const ModelDir& dir) {
   return promise->get_future();
 }
 
-ModelInfo Describe(const ModelDir& dir, Digests digests, const Placement& placement, int threads) {
+ModelInfo Describe(const ModelDir& dir, Digests digests, const Placement& placement, int threads,
+                   int max_rows) {
   ModelInfo info;
   info.model_id = dir.model_id;
   info.revision = dir.revision;
@@ -99,6 +101,7 @@ ModelInfo Describe(const ModelDir& dir, Digests digests, const Placement& placem
   info.sampler = dir.sampler;
   info.latent_factor = dir.vae.factor();
   info.default_width = info.default_height = dir.unet.sample_size * info.latent_factor;
+  if (!placement.device.is_cpu()) info.row_buckets = RowBuckets(max_rows);
   return info;
 }
 
@@ -123,7 +126,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> MakeTorchModelRunner(
     // First: a file that differs from the manifest is a better reason than what it breaks.
     ASSIGN_OR_RETURN(auto digests, computed.get());
     RETURN_IF_ERROR(networks.status());
-    ModelInfo info = Describe(dir, std::move(digests), placement, threads);
+    ModelInfo info = Describe(dir, std::move(digests), placement, threads, options.max_rows);
     return std::make_unique<NetworkRunner>(*std::move(networks), std::move(rows), std::move(info),
                                            options.max_slots);
   };

@@ -91,6 +91,17 @@ TEST(AdmissionGate, HeldBytesCountAndNobodyWaitsForThem) {
   EXPECT_EQ(gate.bytes(), 0);
 }
 
+TEST(AdmissionGate, CountsThePaddingOfCalls) {
+  CostModel cost{.unet = StepCostModel({1, 2, 4, 8})};
+  for (const int rows : {1, 2, 4, 8}) {
+    cost.unet.Observe(kSize.area(), rows, absl::Seconds(10 + rows));  // efficient: eight rows
+  }
+  Gate gate;
+  AdmissionRequest five = Work(1);
+  five.shape.samples = 5;
+  EXPECT_EQ(gate.Enter(five, cost, kNow)->forecast().finish, absl::Seconds(18));
+}
+
 TEST(AdmissionGate, MovedTicketGivesItsShareBackOnce) {
   Gate gate;
   AdmissionTicket first = gate.Admit(Work(1));

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/engine/row_buckets.h"
 
 namespace image_variations {
 namespace {
@@ -134,6 +135,7 @@ absl::StatusOr<std::vector<bool>> FakeModelRunner::Denoise(absl::Span<const Step
     finite.push_back(++latents.steps != 2 || !seeds_not_finite.contains(latents.seed));
   }
   Expect(padded_rows >= unet_rows, "a call has fewer rows than its samples take");
+  Expect(PaddedRows(info_.row_buckets, padded_rows) == padded_rows, "a call is not padded");
   return finite;
 }
 

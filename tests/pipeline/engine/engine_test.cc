@@ -39,8 +39,8 @@ class EngineTest : public ::testing::Test, public EngineObserver {
  protected:
   EngineTest() { Start({}); }
 
-  void Start(EngineOptions options) {
-    auto runner = std::make_unique<FakeModelRunner>();
+  void Start(EngineOptions options, ModelInfo info = FakeModelRunner::DefaultInfo()) {
+    auto runner = std::make_unique<FakeModelRunner>(std::move(info));
     runner_ = runner.get();
     runner_->on_call = [this](absl::string_view verb, int) {
       clock_.Advance(verb == "Denoise" ? absl::Milliseconds(10) : absl::Milliseconds(1));
@@ -76,6 +76,10 @@ class EngineTest : public ::testing::Test, public EngineObserver {
     outcomes_.push_back(outcome);
     rows_of_samples_.push_back(unet_rows);
   }
+  void OnTick(const TickReport& tick) override {
+    unet_rows_ = tick.unet_rows;
+    padded_rows_ = tick.padded_rows;
+  }
   void OnOutOfMemory(int rows) override { out_of_memory_.push_back(rows); }
   void OnDeviceLost(const absl::Status& why) override { device_lost_.push_back(why); }
 
@@ -85,6 +89,7 @@ class EngineTest : public ::testing::Test, public EngineObserver {
   std::map<uint64_t, Recorder*> heard_;
   std::vector<SampleOutcome> outcomes_;
   std::vector<int> rows_of_samples_;
+  int unet_rows_ = 0, padded_rows_ = 0;  // of the latest tick
   std::vector<int> out_of_memory_;
   std::vector<absl::Status> device_lost_;
   std::unique_ptr<Engine> engine_;
@@ -332,6 +337,27 @@ TEST_F(EngineTest, WakeEndsTheWaitForMail) {
   engine_->WaitForMail(absl::InfiniteFuture());  // returns
   ASSERT_TRUE(engine_->Submit(MakeJob(1, 1)).ok());
   engine_->WaitForMail(absl::InfiniteFuture());  // returns
+  RunToTheEnd();
+}
+
+TEST_F(EngineTest, CallsHaveTheRowsOfTheModelsBucketsAndAreReportedSo) {
+  ModelInfo info = FakeModelRunner::DefaultInfo();
+  info.row_buckets = {1, 2, 4, 8};
+  Start({.batcher = {.max_rows = 8}}, info);
+  std::vector<int> calls;
+  runner_->on_call = [&](absl::string_view verb, int rows) {
+    if (verb != "Denoise") return;
+    calls.push_back(rows);
+    clock_.Advance(absl::Milliseconds(10 * rows));
+  };
+  Job job = MakeJob(1, 4, 5);
+  job.guidance_scale = 1;
+  ASSERT_TRUE(engine_->Submit(job).ok());
+  engine_->RunTick();
+  EXPECT_THAT(calls, ElementsAre(8));
+  EXPECT_EQ(unet_rows_, 5);
+  EXPECT_EQ(padded_rows_, 8);
+  EXPECT_EQ(engine_->status().cost.unet.Predict(8 * 8, 5), absl::Milliseconds(80));
   RunToTheEnd();
 }
 

@@ -148,11 +148,22 @@ TEST(StepBatcher, AGuidedSampleRunsEvenWhenOneRowIsEfficient) {
   EXPECT_EQ(batcher.Plan(kNow, NarrowCost()).unet_rows, 2);
 }
 
-TEST(StepBatcher, CallsArePaddedToTheNextAllowedRowCount) {
-  StepBatcher batcher({.max_rows = 8, .allowed_rows = {2, 4, 8}});
-  ASSERT_TRUE(batcher.Enqueue(MakeJob(1, 3, 3), kNow, {}).ok());
-  const Tick tick = batcher.Plan(kNow, WideCost());
+TEST(StepBatcher, CallsArePaddedToTheNextRowBucket) {
+  StepBatcher batcher({.max_rows = 8});
+  const CostModel cost{.unet = StepCostModel({2, 4, 8})};
+  ASSERT_TRUE(batcher.Enqueue(MakeJob(1, 3, 3), kNow, cost).ok());
+  const Tick tick = batcher.Plan(kNow, cost);
   EXPECT_EQ(tick.unet_rows, 3);
+  EXPECT_EQ(tick.padded_rows, 4);
+}
+
+TEST(StepBatcher, AfterOutOfMemoryPaddingStaysBelowTheCeilingToo) {
+  StepBatcher batcher({.max_rows = 16});
+  const CostModel cost{.unet = StepCostModel(RowBuckets(16))};
+  ASSERT_TRUE(batcher.Enqueue(MakeJob(1, 3, 16), kNow, cost).ok());
+  batcher.OnOutOfMemory({8, 8}, 11);
+  const Tick tick = batcher.Plan(kNow, cost);
+  EXPECT_EQ(tick.unet_rows, 4);  // five would run as six
   EXPECT_EQ(tick.padded_rows, 4);
 }
 

@@ -39,6 +39,17 @@ TEST(StepCostModel, StopsWhereMoreRowsGainLessThanThreePercent) {
   EXPECT_EQ(cost.EfficientRows(kArea, 16), 11);
 }
 
+TEST(StepCostModel, ACallTakesWhatItsRowBucketTakes) {
+  StepCostModel cost({1, 2, 4, 8});
+  for (const int rows : {1, 2, 3, 5}) {
+    cost.Observe(kArea, rows, absl::Milliseconds(20 + 10 * cost.PaddedRows(rows)));
+  }
+  EXPECT_NEAR(Ms(cost.Predict(kArea, 3)), 60, 0.01);
+  EXPECT_NEAR(Ms(cost.Predict(kArea, 5)), 100, 0.01);
+  EXPECT_EQ(cost.EfficientRows(kArea, 8), 8);
+  EXPECT_EQ(cost.EfficientRows(kArea, 7), 4);  // seven rows take as long as eight
+}
+
 TEST(StepCostModel, TriesWideCallsWhileNothingIsKnownOfTheShape) {
   StepCostModel cost;
   EXPECT_EQ(cost.EfficientRows(kArea, 16), 16);

@@ -61,18 +61,6 @@ double RunDouble(CallRecorder& recorder, FakeDevice& device, int64_t rows, doubl
   }));
 }
 
-TEST(RowBucket, FewSizesWithAtMostAThirdOfPadding) {
-  std::vector<int64_t> buckets;
-  for (int64_t rows = 1; rows <= 32; ++rows) {
-    const int64_t bucket = RowBucket(rows);
-    EXPECT_GE(bucket, rows);
-    EXPECT_LE(3 * (bucket - rows), bucket) << rows;
-    EXPECT_EQ(RowBucket(bucket), bucket);
-    if (buckets.empty() || buckets.back() != bucket) buckets.push_back(bucket);
-  }
-  EXPECT_THAT(buckets, ElementsAre(1, 2, 3, 4, 6, 8, 12, 16, 24, 32));
-}
-
 TEST(CallRecorder, RecordsACallAtItsSecondTimeAndReplaysItFromThen) {
   FakeDevice device;
   CallRecorder recorder(device.Factory());
