@@ -2,66 +2,13 @@
 
 #include <algorithm>
 
-#include "ATen/ops/equal.h"
-#include "pipeline/base/status_macros.h"
+#include "pipeline/engine/row_buckets.h"
+#include "pipeline/engine/self_test.h"
+#include "pipeline/model/device.h"
+#include "pipeline/model/torch_guard.h"
 
 namespace image_variations {
 namespace {
-
-// A job id that no client gets.
-constexpr JobId kTrialJob{~uint64_t{0}};
-
-constexpr SamplerStep kSteps[] = {
-    {.timestep = 981, .sample = 1.02f, .prediction = -0.1f},
-    {.timestep = 480.5f, .input_scale = 0.4f, .prediction = -0.7f},
-};
-
-// Every other sample is not guided; its timestep and scale are others too.
-StepRow TrialRow(SlotId slot) {
-  return {.slot = slot,
-          .job = kTrialJob,
-          .step = &kSteps[slot % 2],
-          .guidance_scale = slot % 2 == 1 ? 1.0f : 3.0f};
-}
-
-// The latents of `slots`, each side x side, after one step from the start, all in one call.
-absl::StatusOr<std::vector<at::Tensor>> StepTogether(NetworkRunner& runner, int side,
-                                                     const std::vector<SlotId>& slots) {
-  std::vector<PrepareRow> prepare;
-  std::vector<StepRow> rows;
-  int unet_rows = 0;
-  for (const SlotId slot : slots) {
-    prepare.push_back({.slot = slot,
-                       .seed = static_cast<uint64_t>(slot),
-                       .latent_width = side,
-                       .latent_height = side});
-    rows.push_back(TrialRow(slot));
-    unet_rows += RowsPerStep(rows.back().guidance_scale);
-  }
-  RETURN_IF_ERROR(runner.PrepareLatents(prepare));
-  RETURN_IF_ERROR(runner.Denoise(rows, unet_rows).status());
-  std::vector<at::Tensor> latents;
-  for (const SlotId slot : slots) latents.push_back(runner.latents(slot));
-  return latents;
-}
-
-absl::StatusOr<bool> SameInCompany(NetworkRunner& runner, int side, int max_samples) {
-  std::vector<at::Tensor> alone;
-  for (SlotId slot = 0; slot < max_samples; ++slot) {
-    ASSIGN_OR_RETURN(const std::vector<at::Tensor> latents, StepTogether(runner, side, {slot}));
-    alone.push_back(latents[0]);
-  }
-  for (int samples = 2; samples <= max_samples; samples += (samples + 1) / 2) {
-    std::vector<SlotId> slots;
-    for (SlotId slot = 0; slot < samples; ++slot) slots.push_back(slot);
-    std::rotate(slots.begin(), slots.begin() + samples / 2, slots.end());
-    ASSIGN_OR_RETURN(const std::vector<at::Tensor> latents, StepTogether(runner, side, slots));
-    for (size_t i = 0; i < slots.size(); ++i) {
-      if (!at::equal(latents[i], alone[static_cast<size_t>(slots[i])])) return false;
-    }
-  }
-  return true;
-}
 
 // Multiplications of the widest convolution for one sample. The network takes about a hundred times
 // as many.
@@ -86,25 +33,31 @@ int TrialSide(const NetworkRunner& runner) {
   return side;
 }
 
-Image TrialPicture() {
-  constexpr int kSide = 64;
-  Image image{kSide, kSide, {}};
-  for (int i = 0; i < 3 * kSide * kSide; ++i) {
-    image.rgb.push_back(static_cast<uint8_t>(i * 7 + i / kSide));
+SelfTestOptions TrialOf(const NetworkRunner& runner, int max_slots, int max_rows) {
+  const int side = TrialSide(runner);
+  SelfTestOptions options{
+      .size = {side, side}, .call_rows = runner.info().row_buckets, .max_slots = max_slots};
+  if (!options.call_rows.empty()) return options;
+  const int64_t affordable = 3 * kQuickProduct / WidestProduct(runner, side);
+  if (affordable < max_rows) {
+    options.call_rows = {3};
+    options.unlike_samples = 2;
+  } else {
+    options.call_rows = RowBuckets(max_rows);
   }
-  return image;
+  return options;
 }
 
 }  // namespace
 
-absl::StatusOr<bool> IsReproducible(NetworkRunner& runner, int max_slots, int max_rows) {
-  RETURN_IF_ERROR(runner.EmbedImage(kTrialJob, TrialPicture(), Preprocessing::kModelCard));
-  const int side = TrialSide(runner);
-  const auto affordable = static_cast<int>(2 * kQuickProduct / WidestProduct(runner, side));
-  const int samples = std::min({std::max(max_rows / 2, 2), std::max(affordable, 2), max_slots});
-  absl::StatusOr<bool> same = SameInCompany(runner, side, samples);
-  runner.Forget(kTrialJob);
-  return same;
+absl::StatusOr<bool> RunSelfTest(NetworkRunner& runner, int max_slots, int max_rows) {
+  const auto latents_of = [&](SlotId slot) {
+    const at::Tensor latents = ToHost(runner.latents(slot).contiguous());
+    return std::string(static_cast<const char*>(latents.const_data_ptr()), latents.nbytes());
+  };
+  return GuardTorch("the self-test", [&] {
+    return IsReproducible(runner, latents_of, TrialOf(runner, max_slots, max_rows));
+  });
 }
 
 }  // namespace image_variations

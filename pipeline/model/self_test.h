@@ -1,4 +1,4 @@
-// The start-up proof behind ModelInfo::reproducible.
+// The start-up proof behind ModelInfo::reproducible, at a size that the device can afford.
 #pragma once
 
 #include "absl/status/statusor.h"
@@ -6,9 +6,9 @@
 
 namespace image_variations {
 
-// Runs one step of a few unlike samples at the model's default size, alone and in company, at
-// several positions and row counts; true if every bit agrees. Leaves no job behind; the slots'
-// contents are arbitrary after it. Non-OK: the networks do not run here.
-absl::StatusOr<bool> IsReproducible(NetworkRunner&, int max_slots, int max_rows);
+// IsReproducible of pipeline/engine/self_test.h. On a GPU: each of the model's row buckets, at its
+// default size. On the CPU, where a full-size model takes seconds for a row: small pictures, and as
+// many rows as are quickly done.
+absl::StatusOr<bool> RunSelfTest(NetworkRunner&, int max_slots, int max_rows);
 
 }  // namespace image_variations

@@ -132,7 +132,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> MakeTorchModelRunner(
   };
   ASSIGN_OR_RETURN(std::unique_ptr<NetworkRunner> runner, GuardTorch("loading the model", load));
   ASSIGN_OR_RETURN(const bool reproducible,
-                   IsReproducible(*runner, options.max_slots, options.max_rows));
+                   RunSelfTest(*runner, options.max_slots, options.max_rows));
   runner->SetReproducible(reproducible);
   if (options.previews) RETURN_IF_ERROR(runner->FitPreviews());
   return runner;

@@ -8,6 +8,8 @@
 #include "gmock/gmock.h"
 #include "grpcpp/client_context.h"
 #include "gtest/gtest.h"
+#include "pipeline/engine/row_buckets.h"
+#include "pipeline/engine/self_test.h"
 #include "prometheus/text_serializer.h"
 #include "tests/pipeline/image/test_pictures.h"
 #include "tests/server/error_details.h"
@@ -43,6 +45,23 @@ Stream Listen(TestServer& server, const v1::GenerateVariationsRequest& request,
   while (reader->Read(&event)) stream.events.push_back(event);
   stream.status = reader->Finish();
   return stream;
+}
+
+TEST(GetModel, SaysWhatTheSelfTestFoundOfTheKernels) {
+  for (const bool depends_on_batch : {false, true}) {
+    TestServer server({.set_up_runner = [&](FakeModelRunner& runner) {
+      if (depends_on_batch) {
+        runner.depends_on_batch = [](int call_rows, int) { return call_rows == 6 ? 1u : 0u; };
+      }
+      const auto latents_of = [&](SlotId slot) { return runner.LatentsOf(slot); };
+      runner.SetReproducible(
+          IsReproducible(runner, latents_of, {.size = {8, 8}, .call_rows = RowBuckets(8)}).value());
+    }});
+    grpc::ClientContext context;
+    v1::GetModelResponse model;
+    ASSERT_TRUE(server.stub().GetModel(&context, {}, &model).ok());
+    EXPECT_EQ(model.reproducible(), !depends_on_batch);
+  }
 }
 
 TEST(GenerateVariations, AnswersEverySampleByIndexWithItsSeed) {

@@ -1,6 +1,7 @@
 #include "tests/support/fake_model_runner.h"
 
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/status_macros.h"
@@ -120,7 +121,7 @@ absl::StatusOr<std::vector<bool>> FakeModelRunner::Denoise(absl::Span<const Step
   std::set<SlotId> seen;
   int unet_rows = 0;
   for (const StepRow& row : rows) {
-    unet_rows += RowsPerStep(row.guidance_scale);
+    const int first_row = std::exchange(unet_rows, unet_rows + RowsPerStep(row.guidance_scale));
     Expect(seen.insert(row.slot).second, "a slot is twice in a call");
     Expect(slots_.contains(row.slot), "a slot is denoised before it is prepared");
     Expect(embeddings_.contains(row.job), "a job is denoised without its embedding");
@@ -132,6 +133,7 @@ absl::StatusOr<std::vector<bool>> FakeModelRunner::Denoise(absl::Span<const Step
            "a step is left out, repeated or of another plan");
     latents.last_step = row.step;
     latents.state = NextState(latents.state, embeddings_[row.job], *row.step, row.guidance_scale);
+    if (depends_on_batch) latents.state += depends_on_batch(padded_rows, first_row);
     finite.push_back(++latents.steps != 2 || !seeds_not_finite.contains(latents.seed));
   }
   Expect(padded_rows >= unet_rows, "a call has fewer rows than its samples take");

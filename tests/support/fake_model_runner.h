@@ -45,11 +45,16 @@ class FakeModelRunner final : public ModelRunner {
   std::function<absl::Status(absl::string_view verb, int rows)> fault;
   std::function<void(absl::string_view verb, int rows)> on_call;
   std::function<void(absl::Span<const StepRow>)> on_denoise;
+  // What a sample's place in its call, of `call_rows` rows, adds to its latents: kernels that
+  // depend on the batch. Zero: nothing.
+  std::function<uint64_t(int call_rows, int first_row)> depends_on_batch;
   std::set<uint64_t> seeds_not_finite;  // samples whose latents go bad at their second step
   std::set<uint64_t> seeds_unsafe;      // samples that the safety scores flag
   std::vector<std::string> breaches;
 
   size_t embedded_jobs() const { return embeddings_.size(); }
+  std::string LatentsOf(SlotId slot) const { return std::to_string(slots_.at(slot).state); }
+  void SetReproducible(bool reproducible) { info_.reproducible = reproducible; }
 
  private:
   struct Latents {

@@ -1,0 +1,122 @@
+#include "pipeline/engine/self_test.h"
+
+#include <algorithm>
+
+#include "pipeline/base/status_macros.h"
+#include "pipeline/engine/row_buckets.h"
+
+namespace image_variations {
+namespace {
+
+// A job id that no client gets.
+constexpr JobId kTrialJob{~uint64_t{0}};
+
+constexpr SamplerStep kSteps[] = {
+    {.timestep = 981, .sample = 1.02f, .prediction = -0.1f},
+    {.timestep = 480.5f, .input_scale = 0.4f, .prediction = -0.7f},
+};
+
+// A sample is its seed; every other one is not guided.
+constexpr int kNotGuided = 1;
+
+float GuidanceOf(int sample) { return sample % 2 == kNotGuided ? 1.0f : 3.0f; }
+
+class SelfTest {
+ public:
+  SelfTest(ModelRunner& runner, absl::FunctionRef<std::string(SlotId)> latents_of,
+           const SelfTestOptions& options)
+      : runner_(runner), latents_of_(latents_of), options_(options) {}
+
+  absl::StatusOr<bool> Run() {
+    for (int sample = 0; sample < options_.unlike_samples; ++sample) {
+      ASSIGN_OR_RETURN(const std::vector<std::string> latents,
+                       StepTogether({sample}, PaddedRows(runner_.info().row_buckets,
+                                                         RowsPerStep(GuidanceOf(sample)))));
+      alone_.push_back(latents[0]);
+    }
+    int smaller = 0;  // row count
+    for (const int rows : options_.call_rows) {
+      // A full call, and one with a dead row where a smaller count does not hold it.
+      const int living = std::max(rows - 1, smaller + 1);
+      absl::StatusOr<bool> same = IsSameInCompany(Fill(rows, 0), rows);
+      if (same.ok() && *same) same = IsSameInCompany(Fill(living, 1), rows);
+      if (absl::IsResourceExhausted(same.status())) break;
+      if (!same.ok() || !*same) return same;
+      smaller = rows;
+    }
+    return true;
+  }
+
+ private:
+  // Samples that take `rows` rows, the first of them being `first`; the last may be one that is
+  // not guided, so that no row is left.
+  std::vector<int> Fill(int rows, int first) const {
+    std::vector<int> samples;
+    for (int next = first; rows > 0; ++next) {
+      int sample = next % options_.unlike_samples;
+      if (RowsPerStep(GuidanceOf(sample)) > rows) sample = kNotGuided;
+      rows -= RowsPerStep(GuidanceOf(sample));
+      samples.push_back(sample);
+    }
+    return samples;
+  }
+
+  absl::StatusOr<bool> IsSameInCompany(const std::vector<int>& samples, int call_rows) {
+    if (static_cast<int>(samples.size()) > options_.max_slots) return true;
+    ASSIGN_OR_RETURN(const std::vector<std::string> latents, StepTogether(samples, call_rows));
+    for (size_t i = 0; i < samples.size(); ++i) {
+      if (latents[i] != alone_[static_cast<size_t>(samples[i])]) return false;
+    }
+    return true;
+  }
+
+  // The latents of the samples after one step from the start, all in one call.
+  absl::StatusOr<std::vector<std::string>> StepTogether(const std::vector<int>& samples,
+                                                        int call_rows) {
+    std::vector<PrepareRow> prepare;
+    std::vector<StepRow> rows;
+    for (const int sample : samples) {
+      const auto slot = static_cast<SlotId>(rows.size());
+      prepare.push_back({.slot = slot,
+                         .seed = static_cast<uint64_t>(sample),
+                         .latent_width = options_.size.width,
+                         .latent_height = options_.size.height});
+      rows.push_back({.slot = slot,
+                      .job = kTrialJob,
+                      .step = &kSteps[sample % 2],
+                      .guidance_scale = GuidanceOf(sample)});
+    }
+    RETURN_IF_ERROR(runner_.PrepareLatents(prepare));
+    RETURN_IF_ERROR(runner_.Denoise(rows, call_rows).status());
+    std::vector<std::string> latents;
+    for (const StepRow& row : rows) latents.push_back(latents_of_(row.slot));
+    return latents;
+  }
+
+  ModelRunner& runner_;
+  const absl::FunctionRef<std::string(SlotId)> latents_of_;
+  const SelfTestOptions& options_;
+  std::vector<std::string> alone_;  // by sample
+};
+
+Image TrialPicture() {
+  constexpr int kSide = 64;
+  Image image{kSide, kSide, {}};
+  for (int i = 0; i < 3 * kSide * kSide; ++i) {
+    image.rgb.push_back(static_cast<uint8_t>(i * 7 + i / kSide));
+  }
+  return image;
+}
+
+}  // namespace
+
+absl::StatusOr<bool> IsReproducible(ModelRunner& runner,
+                                    absl::FunctionRef<std::string(SlotId)> latents_of,
+                                    const SelfTestOptions& options) {
+  RETURN_IF_ERROR(runner.EmbedImage(kTrialJob, TrialPicture(), Preprocessing::kModelCard));
+  absl::StatusOr<bool> same = SelfTest(runner, latents_of, options).Run();
+  runner.Forget(kTrialJob);
+  return same;
+}
+
+}  // namespace image_variations

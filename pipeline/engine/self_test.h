@@ -1,0 +1,28 @@
+// The start-up proof behind ModelInfo::reproducible.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "pipeline/engine/model_runner.h"
+
+namespace image_variations {
+
+struct SelfTestOptions {
+  LatentSize size;             // of the samples
+  std::vector<int> call_rows;  // the row counts of UNet calls that are tried, ascending
+  int max_slots = 256;
+  int unlike_samples = 4;  // two at least; in larger calls they repeat
+};
+
+// Runs one step of unlike samples alone, then calls of each row count full of them, in two
+// orders, the second with dead rows where the count has room for them. True if `latents_of` (a
+// slot's latents after the step, bit for bit) says the same of every sample wherever it was. Row
+// counts that the device has no memory for are left out. Leaves no job behind; the slots' contents
+// are arbitrary after it. Non-OK: the networks do not run here.
+absl::StatusOr<bool> IsReproducible(ModelRunner&, absl::FunctionRef<std::string(SlotId)> latents_of,
+                                    const SelfTestOptions&);
+
+}  // namespace image_variations

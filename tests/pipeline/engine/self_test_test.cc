@@ -1,0 +1,93 @@
+#include "pipeline/engine/self_test.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "pipeline/engine/row_buckets.h"
+#include "tests/support/fake_model_runner.h"
+
+namespace image_variations {
+namespace {
+
+using ::testing::IsEmpty;
+
+constexpr int kMaxRows = 16;
+
+class SelfTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<bool> Run(SelfTestOptions options = {.size = {8, 8},
+                                                      .call_rows = RowBuckets(kMaxRows)}) {
+    return IsReproducible(
+        runner_, [this](SlotId slot) { return runner_.LatentsOf(slot); }, options);
+  }
+  void TearDown() override {
+    EXPECT_THAT(runner_.breaches, IsEmpty());
+    EXPECT_EQ(runner_.embedded_jobs(), 0);
+  }
+
+  FakeModelRunner runner_;
+};
+
+TEST_F(SelfTest, BelievesKernelsThatDoNotDependOnTheBatch) { EXPECT_TRUE(Run().value()); }
+
+TEST_F(SelfTest, FindsKernelsThatDependOnTheRowCount) {
+  runner_.depends_on_batch = [](int call_rows, int) { return static_cast<uint64_t>(call_rows); };
+  EXPECT_FALSE(Run().value());
+}
+
+TEST_F(SelfTest, FindsAnErrorOfOneRowCountWhicheverItIs) {
+  for (const int wrong : RowBuckets(kMaxRows)) {
+    runner_.depends_on_batch = [wrong](int call_rows, int) { return call_rows == wrong ? 1u : 0u; };
+    EXPECT_FALSE(Run().value()) << wrong << " rows";
+  }
+}
+
+TEST_F(SelfTest, FindsAnErrorOfOneRowWhicheverItIs) {
+  for (int wrong = 1; wrong < kMaxRows; ++wrong) {
+    runner_.depends_on_batch = [wrong](int, int first_row) { return first_row == wrong ? 1u : 0u; };
+    EXPECT_FALSE(Run().value()) << "row " << wrong;
+  }
+}
+
+TEST_F(SelfTest, TriesCallsWithDeadRows) {
+  std::set<std::pair<int, int>> calls;  // rows of samples, of the call
+  int living = 0;
+  runner_.on_denoise = [&](absl::Span<const StepRow> rows) {
+    living = 0;
+    for (const StepRow& row : rows) living += RowsPerStep(row.guidance_scale);
+  };
+  runner_.on_call = [&](absl::string_view verb, int rows) {
+    if (verb == "Denoise") calls.emplace(living, rows);
+  };
+  EXPECT_TRUE(Run().value());
+  for (const auto& call : {std::pair(5, 6), {7, 8}, {11, 12}, {15, 16}, {16, 16}}) {
+    EXPECT_TRUE(calls.contains(call)) << call.first << " of " << call.second;
+  }
+}
+
+TEST_F(SelfTest, FewSamplesAndOneRowCountShowAnErrorOfCompanyToo) {
+  const SelfTestOptions small{
+      .size = {8, 8}, .call_rows = {3}, .max_slots = 3, .unlike_samples = 2};
+  EXPECT_TRUE(Run(small).value());
+  runner_.depends_on_batch = [](int call_rows, int) { return call_rows == 3 ? 1u : 0u; };
+  EXPECT_FALSE(Run(small).value());
+}
+
+TEST_F(SelfTest, LeavesOutWhatTheDeviceHasNoMemoryFor) {
+  runner_.fault = [](absl::string_view, int rows) {
+    return rows > 8 ? absl::ResourceExhaustedError("planted") : absl::OkStatus();
+  };
+  EXPECT_TRUE(Run().value());
+}
+
+TEST_F(SelfTest, SaysWhyTheNetworksDoNotRun) {
+  runner_.fault = [](absl::string_view verb, int) {
+    return verb == "Denoise" ? absl::InternalError("planted") : absl::OkStatus();
+  };
+  EXPECT_EQ(Run().status().message(), "planted");
+}
+
+}  // namespace
+}  // namespace image_variations
