@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/log.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/engine/non_finite.h"
 #include "pipeline/image/codec.h"
 #include "server/generation_parameters.h"
 #include "server/proto_conversion.h"

@@ -4,9 +4,9 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/engine/non_finite.h"
 #include "pipeline/engine/warm_up.h"
 #include "pipeline/image/shrink.h"
 
@@ -41,13 +41,6 @@ SampleOutcome OutcomeOf(const absl::StatusOr<SampleResult>& result) {
     default:
       return SampleOutcome::kFailed;
   }
-}
-
-absl::Status NonFiniteError(absl::string_view stage) {
-  absl::Status status =
-      absl::InternalError(absl::StrCat("the sample's values are not finite after ", stage));
-  status.SetPayload(kNonFiniteStagePayload, absl::Cord(stage));
-  return status;
 }
 
 LatentSize SizeOf(const Job& job) { return {job.latent_width, job.latent_height}; }

@@ -9,6 +9,7 @@
 #include "absl/strings/strip.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/engine/device_error.h"
+#include "pipeline/engine/non_finite.h"
 
 namespace image_variations {
 namespace {
@@ -39,7 +40,7 @@ absl::StatusOr<Fault> ParseFault(absl::string_view text) {
     fault.kind = FaultKind::kDeviceError;
     has_kind = absl::SimpleAtoi(code, &fault.cuda_error);
   }
-  const bool has_values = fault.stage != "embed" && fault.stage != "prepare";
+  const bool has_values = fault.stage != "prepare";
   if (!has_stage || !has_kind || (fault.kind == FaultKind::kNotFinite && !has_values)) {
     return unknown;
   }
@@ -91,6 +92,7 @@ absl::Status FaultInjector::EmbedImage(JobId job, const Image& source,
   has_job_ = has_job_ || job != kWarmUpJob;
   bool is_finite = true;
   RETURN_IF_ERROR(Begin("embed", &is_finite));
+  if (!is_finite) return NonFiniteError("embed");
   return runner_->EmbedImage(job, source, preprocessing);
 }
 

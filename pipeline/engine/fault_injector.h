@@ -26,8 +26,8 @@ struct Fault {
 };
 
 // "denoise:3=oom,decode:1=nan": STAGE:CALL=KIND with the stages embed, prepare, denoise, decode,
-// score and the kinds oom, fail, lost, hang, cuda-N (as when CUDA says error N) and, for the last
-// three stages, nan (of the call's first sample). INVALID_ARGUMENT quotes what it does not know.
+// score and the kinds oom, fail, lost, hang, cuda-N (as when CUDA says error N) and, but for
+// prepare, nan (of the call's first sample). INVALID_ARGUMENT quotes what it does not know.
 absl::StatusOr<std::vector<Fault>> ParseFaults(absl::string_view spec);
 
 // Passes calls on to the runner that it wraps, but for those with a fault. Engine thread only.

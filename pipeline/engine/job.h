@@ -8,7 +8,6 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "pipeline/engine/safety_policy.h"
 #include "pipeline/image/image.h"
@@ -41,10 +40,6 @@ struct SampleResult {
   // is not a finite number.
   std::optional<float> similarity{};
 };
-
-// Payload of the INTERNAL status of a sample whose values are not finite: the stage that found it,
-// "denoise" or "decode".
-inline constexpr absl::string_view kNonFiniteStagePayload = "imagevariations/non-finite-stage";
 
 struct JobProgress {
   int steps_done = 0;  // UNet calls, over all samples of the job

@@ -87,7 +87,8 @@ class ModelRunner {
   virtual const ModelInfo& info() const = 0;
   virtual DeviceMemory memory() const { return {}; }  // zeros: not known
 
-  // Embeds the source and keeps what conditions the UNet, until Forget(job).
+  // Embeds the source and keeps what conditions the UNet, until Forget(job). An embedding that is
+  // not finite: NonFiniteError("embed").
   virtual absl::Status EmbedImage(JobId job, const Image& source, Preprocessing) = 0;
   virtual absl::Status PrepareLatents(absl::Span<const PrepareRow>) = 0;
   // One UNet call over rows of one latent size, of any mix of steps, samplers and guidance, then

@@ -13,6 +13,7 @@
 #include "ATen/ops/tensor.h"
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/engine/non_finite.h"
 #include "pipeline/model/device.h"
 #include "pipeline/model/preprocessing.h"
 #include "pipeline/model/torch_guard.h"
@@ -80,7 +81,7 @@ absl::Status NetworkRunner::EmbedImage(JobId job, const Image& source,
                                 : Embed(PreprocessAsModelCard(source, size, config));
     embedded.context = networks_.unet.Context(embedded.image_embeds);
     if (!IsFinite(embedded.clip_embeds) || !IsFinite(embedded.context)) {
-      return absl::InternalError("the image's embedding is not finite");
+      return NonFiniteError("embed");
     }
     jobs_.insert_or_assign(job, std::move(embedded));
     return absl::OkStatus();

@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "grpcpp/client_context.h"
 #include "gtest/gtest.h"
+#include "pipeline/engine/non_finite.h"
 #include "pipeline/engine/row_buckets.h"
 #include "pipeline/engine/self_test.h"
 #include "prometheus/text_serializer.h"
@@ -161,6 +162,21 @@ TEST(GenerateVariations, OneSampleThatIsNotFiniteFailsAlone) {
   EXPECT_EQ(DetailsOf(failed.error()).reason, "NON_FINITE_OUTPUT");
   EXPECT_THAT(DetailsOf(failed.error()).metadata,
               ElementsAre(Pair("index", "1"), Pair("stage", "denoise")));
+}
+
+TEST(GenerateVariations, AnEmbeddingThatIsNotFiniteFailsTheCallWithItsStage) {
+  std::atomic<bool> is_warm = false;
+  TestServer server({.set_up_runner = [&](FakeModelRunner& runner) {
+    runner.fault = [&](absl::string_view verb, int) {
+      return is_warm && verb == "EmbedImage" ? NonFiniteError("embed") : absl::OkStatus();
+    };
+  }});
+  is_warm = true;
+  const Reply reply = Generate(server, Request(/*samples=*/2));
+  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(reply.details().reason, "NON_FINITE_OUTPUT");
+  EXPECT_THAT(reply.details().metadata, Contains(Pair("stage", "embed")));
+  ExpectIdle(server);
 }
 
 TEST(GenerateVariations, CallFailsWhenAllSamplesFail) {

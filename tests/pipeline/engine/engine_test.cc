@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "pipeline/engine/non_finite.h"
 #include "tests/support/fake_model_runner.h"
 #include "tests/support/simulated_clock.h"
 
@@ -359,6 +360,18 @@ TEST_F(EngineTest, CallsHaveTheRowsOfTheModelsBucketsAndAreReportedSo) {
   EXPECT_EQ(padded_rows_, 8);
   EXPECT_EQ(engine_->status().cost.unet.Predict(8 * 8, 5), absl::Milliseconds(80));
   RunToTheEnd();
+}
+
+TEST_F(EngineTest, AnEmbeddingThatIsNotFiniteFailsItsJobWithTheStage) {
+  runner_->fault = [](absl::string_view verb, int) {
+    return verb == "EmbedImage" ? NonFiniteError("embed") : absl::OkStatus();
+  };
+  ASSERT_TRUE(engine_->Submit(MakeJob(1, 3, 2)).ok());
+  RunToTheEnd();
+  ASSERT_EQ(heard_[1]->statuses.size(), 2);
+  for (const absl::Status& status : heard_[1]->statuses) {
+    EXPECT_EQ(status.GetPayload(kNonFiniteStagePayload), "embed");
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "pipeline/engine/non_finite.h"
 #include "tests/support/fake_model_runner.h"
 
 namespace image_variations {
@@ -41,7 +42,7 @@ TEST(ParseFaults, ReadsStageCallAndKind) {
 
 TEST(ParseFaults, QuotesWhatItDoesNotKnow) {
   for (const char* bad : {"unet:1=oom", "denoise:0=oom", "denoise=oom", "denoise:1=boom",
-                          "denoise:1", "embed:1=nan", "denoise:x=oom"}) {
+                          "denoise:1", "prepare:1=nan", "denoise:x=oom"}) {
     const absl::Status status = ParseFaults(bad).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << bad;
     EXPECT_THAT(std::string(status.message()), HasSubstr(bad));
@@ -73,6 +74,12 @@ TEST(FaultInjector, SpoilsTheFirstSampleOfACallAlone) {
   const auto pictures = runner.DecodeLatents(std::vector<SlotId>{0, 1});
   EXPECT_FALSE(pictures->at(0).has_value());
   EXPECT_TRUE(pictures->at(1).has_value());
+}
+
+TEST(FaultInjector, SpoilsAnEmbeddingAndItIsNotKept) {
+  FaultInjector runner = Injector("embed:1=nan");
+  EXPECT_EQ(Embed(runner).GetPayload(kNonFiniteStagePayload), "embed");
+  EXPECT_TRUE(Embed(runner).ok());
 }
 
 TEST(FaultInjector, HangsWhereItWasToldTo) {
