@@ -22,25 +22,64 @@ SampleTimes::SampleTimes(const CostModel& cost, int64_t latent_area, int max_row
   }
 }
 
-int RowBudget(const SampleTimes& times, int row_ceiling, int first_rows) {
-  return std::max(first_rows, std::min(times.efficient_rows, row_ceiling));
+CallChoice::CallChoice(const SampleTimes& times, int row_ceiling, int first_rows)
+    : times_(times),
+      row_budget_(std::max(first_rows, std::min(times.efficient_rows, row_ceiling))),
+      rows_left_(row_budget_) {}
+
+bool CallChoice::Take(const Candidate& candidate) {
+  if (candidate.rows > rows_left_) return false;
+  if (candidate.needs_embedding && !taken_.empty() && !HasTimeToEmbed()) {
+    has_deferred_ = true;
+    return false;
+  }
+  rows_left_ -= candidate.rows;
+  embeddings_ += candidate.needs_embedding ? 1 : 0;
+  taken_.push_back(candidate);
+  return true;
 }
 
-int SamplesTogether(absl::Span<const Candidate> candidates, const SampleTimes& times) {
+bool CallChoice::HasTimeToEmbed() const {
+  if (times_.embedding == 0) return true;
+  const double call = times_.step[static_cast<size_t>(row_budget_)];
+  if (embeddings_ > 0 && (embeddings_ + 1) * times_.embedding > call) return false;
+  return std::ranges::none_of(taken_, [this](const Candidate& other) {
+    const int others = embeddings_ - (other.needs_embedding ? 1 : 0);
+    const double alone = times_.step[static_cast<size_t>(other.rows)];
+    const double needed = other.TimeToPicture(times_, alone) + others * times_.embedding;
+    return needed <= other.seconds_left &&
+           (needed + times_.embedding) * (1 + times_.margin) > other.seconds_left;
+  });
+}
+
+// A call that the candidate can bear until its picture, after so many embeddings.
+double CallChoice::LongestStep(const Candidate& candidate, int embeddings) const {
+  if (candidate.is_lost(times_)) return std::numeric_limits<double>::infinity();
+  const int others = embeddings - (candidate.needs_embedding ? 1 : 0);
+  const double for_steps = candidate.seconds_left / (1 + times_.margin) -
+                           candidate.TimeToPicture(times_, 0) - others * times_.embedding;
+  const double alone = times_.step[static_cast<size_t>(candidate.rows)];
+  return std::max(for_steps / candidate.steps_left, alone);
+}
+
+int CallChoice::Together() const {
   double longest_step = std::numeric_limits<double>::infinity();  // that all so far can bear
   int together = 0;
   int rows = 0;
   int count = 0;
-  for (const Candidate& candidate : candidates) {
-    if (!candidate.is_lost(times)) {
-      const double for_steps =
-          candidate.seconds_left / (1 + times.margin) - candidate.TimeToPicture(times, 0);
-      const double alone = times.step[static_cast<size_t>(candidate.rows)];
-      longest_step = std::min(longest_step, std::max(for_steps / candidate.steps_left, alone));
-    }
+  int embeddings = 0;
+  for (const Candidate& candidate : taken_) {
     rows += candidate.rows;
     ++count;
-    const double step = times.step[static_cast<size_t>(rows)];
+    if (candidate.needs_embedding && times_.embedding > 0) {
+      ++embeddings;  // the others wait for it
+      for (const Candidate& other : absl::MakeConstSpan(taken_).first(static_cast<size_t>(count))) {
+        longest_step = std::min(longest_step, LongestStep(other, embeddings));
+      }
+    } else {
+      longest_step = std::min(longest_step, LongestStep(candidate, embeddings));
+    }
+    const double step = times_.step[static_cast<size_t>(rows)];
     if (count == 1 || step <= longest_step * (1 + kRounding)) together = count;
   }
   return together;

@@ -1,4 +1,4 @@
-// How many samples share a UNet call: the rule that the step batcher follows and the forecast
+// Which samples share a UNet call: the rule that the step batcher follows and the forecast
 // foretells.
 #pragma once
 
@@ -49,12 +49,36 @@ struct Candidate {
   }
 };
 
-// The rows that a call may have: what is efficient, at least those of the first candidate.
-int RowBudget(const SampleTimes&, int row_ceiling, int first_rows);
+// The samples of one call, offered in order of urgency. Embeddings that they need come before it.
+class CallChoice {
+ public:
+  // A call has the rows that are efficient, at most `row_ceiling` and at least `first_rows`, those
+  // of the first candidate.
+  CallChoice(const SampleTimes&, int row_ceiling, int first_rows);
 
-// The most of the first candidates, one at least, that can take all their steps together and still
-// meet each deadline, with a margin: on a device where rows cost in proportion, company would make
-// the urgent late. Lost candidates do not count. Together they fit into a call.
-int SamplesTogether(absl::Span<const Candidate>, const SampleTimes&);
+  // Takes the candidate if its rows are left. If it needs an embedding: one in a call, more of them
+  // while they take no longer than the call, and none that would make a candidate late that was
+  // taken before.
+  bool Take(const Candidate&);
+  int rows_left() const { return rows_left_; }
+  // A candidate with rows was left out for its embedding.
+  bool has_deferred() const { return has_deferred_; }
+
+  // The most of the first candidates taken, one at least, that can take all their steps together
+  // and still meet each deadline, with a margin: on a device where rows cost in proportion, company
+  // would make the urgent late. Lost candidates do not count.
+  int Together() const;
+
+ private:
+  bool HasTimeToEmbed() const;
+  double LongestStep(const Candidate&, int embeddings) const;
+
+  const SampleTimes& times_;
+  const int row_budget_;
+  int rows_left_;
+  int embeddings_ = 0;
+  bool has_deferred_ = false;
+  std::vector<Candidate> taken_;
+};
 
 }  // namespace image_variations

@@ -247,7 +247,7 @@ absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
   if (absl::IsResourceExhausted(finite.status())) {
     observer_.OnOutOfMemory(padded_rows);
     // What does not fit alone says nothing of the calls of others.
-    if (samples.size() > 1) batcher_.OnOutOfMemory(size, padded_rows);
+    if (samples.size() > 1) batcher_.OnUnetOutOfMemory(size, padded_rows);
   }
   RETURN_IF_ERROR(finite.status());
 

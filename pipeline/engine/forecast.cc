@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 namespace image_variations {
 namespace {
@@ -94,6 +95,7 @@ class Playing {
     }
     const double step = times.step[static_cast<size_t>(rows)];
     if (choice_was_narrow_) steps = std::min(steps, kNarrowSteps);
+    if (somebody_was_deferred_) steps = 1;
     if (next_expected_ < expected_.size() && step > 0) {
       const double until = std::ceil((expected_[next_expected_].arrival - clock_) / step);
       steps = static_cast<int>(std::clamp(until, 1.0, static_cast<double>(steps)));
@@ -113,30 +115,25 @@ class Playing {
   // Who takes the next call: as StepBatcher::ChooseRows.
   void Choose() {
     chosen_.clear();
-    candidates_.clear();
-    const Playable* first = nullptr;
-    int budget = 0;
+    std::optional<CallChoice> choice;
+    LatentSize size;
     for (const bool lost : {false, true}) {
       for (size_t i = 0; i < window_.size(); ++i) {
         const Playable& playable = window_[i];
-        if (first != nullptr && playable.sample->size != first->sample->size) continue;
+        if (choice && (playable.sample->size != size || choice->rows_left() == 0)) continue;
         const Candidate candidate = playable.AsCandidate(clock_);
         if (candidate.is_lost(*playable.times) != lost) continue;
-        if (first == nullptr) {
-          first = &playable;
-          budget = RowBudget(*playable.times, static_cast<int>(playable.times->step.size()) - 1,
-                             candidate.rows);
+        if (!choice) {
+          size = playable.sample->size;
+          choice.emplace(*playable.times, static_cast<int>(playable.times->step.size()) - 1,
+                         candidate.rows);
         }
-        if (candidate.rows > budget) continue;
-        budget -= candidate.rows;
-        chosen_.push_back(i);
-        candidates_.push_back(candidate);
-        if (budget == 0) break;
+        if (choice->Take(candidate)) chosen_.push_back(i);
       }
-      if (first != nullptr && budget == 0) break;
     }
-    const int together = SamplesTogether(candidates_, *first->times);
+    const int together = choice->Together();
     choice_was_narrow_ = together < static_cast<int>(chosen_.size());
+    somebody_was_deferred_ = choice->has_deferred();
     chosen_.resize(static_cast<size_t>(together));
   }
 
@@ -173,10 +170,10 @@ class Playing {
   Forecast& forecast_;
   const absl::Span<const ForecastSample> present_, expected_;
   std::vector<ForecastTimes> answer_;
-  std::vector<Playable> window_;  // in order of place
-  std::vector<size_t> chosen_;    // of the window, for the next call ...
-  std::vector<Candidate> candidates_;
-  bool choice_was_narrow_ = false;  // ... fewer than its rows would take
+  std::vector<Playable> window_;        // in order of place
+  std::vector<size_t> chosen_;          // of the window, for the next call ...
+  bool choice_was_narrow_ = false;      // ... fewer than its rows would take, ...
+  bool somebody_was_deferred_ = false;  // ... or others, but for their embedding
   double clock_ = 0;
   int endings_ = 0;
   size_t next_present_ = 0, next_expected_ = 0;

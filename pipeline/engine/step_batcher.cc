@@ -9,6 +9,7 @@ namespace image_variations {
 namespace {
 
 constexpr int kLookAhead = 64;  // samples of a line that one plan or prediction looks at
+constexpr int kGuidedRows = 2;
 
 }  // namespace
 
@@ -51,7 +52,7 @@ Candidate StepBatcher::Sample::candidate(absl::Time now) const {
 StepBatcher::StepBatcher(StepBatcherOptions options)
     : options_(std::move(options)),
       order_(options_.interactive_target, options_.batch_target),
-      ceilings_(options_.max_rows) {
+      row_ceilings_(options_.max_rows, kGuidedRows) {
   IV_CHECK(options_.max_slots > 0 && options_.max_rows > 0);
   for (SlotId slot = options_.max_slots; slot > 0; --slot) free_slots_.push_back(slot - 1);
 }
@@ -142,24 +143,32 @@ void StepBatcher::ChooseRows(absl::Time now, Forecast& forecast, Tick* tick) {
   const LatentSize size = first->job->size;
   const SampleTimes& times = forecast.times(size);
   const StepCostModel& cost = forecast.cost().unet;
-  int budget = RowBudget(times, cost.RowsWithin(ceilings_.Of(size)), first->job->rows());
+  CallChoice choice(times, cost.RowsWithin(row_ceilings_.Of(size)), first->job->rows());
   size_t slots = free_slots_.size();
   std::vector<Sample*> chosen, lost;
-  std::vector<Candidate> candidates;
+  int deferred = 0;
   const auto take = [&](Sample* sample) {
-    if (sample->job->rows() > budget || (!sample->slot && slots == 0)) return;
-    budget -= sample->job->rows();
+    if (sample->job->rows() > choice.rows_left() || (!sample->slot && slots == 0)) return;
+    Candidate candidate = sample->candidate(now);
+    if (candidate.needs_embedding) {  // once for all samples of a job
+      candidate.needs_embedding = std::ranges::none_of(
+          chosen, [&](const Sample* other) { return other->job == sample->job; });
+    }
+    if (!choice.Take(candidate)) {
+      ++deferred;
+      return;
+    }
     if (!sample->slot) --slots;
     chosen.push_back(sample);
-    candidates.push_back(sample->candidate(now));
   };
   Walk walk;
   for (const auto& [key, line] : lines_) {
     if (key.size == size) walk.Add(key, line);
   }
-  while (budget > 0 && lost.size() < kLookAhead) {
-    walk.DropLines(
-        [&](const LineKey& key) { return key.rows > budget || (!key.has_slot && slots == 0); });
+  while (choice.rows_left() > 0 && lost.size() + static_cast<size_t>(deferred) < kLookAhead) {
+    walk.DropLines([&](const LineKey& key) {
+      return key.rows > choice.rows_left() || (!key.has_slot && slots == 0);
+    });
     Sample* sample = walk.Next();
     if (sample == nullptr) break;
     if (sample->candidate(now).is_lost(times)) {
@@ -169,22 +178,23 @@ void StepBatcher::ChooseRows(absl::Time now, Forecast& forecast, Tick* tick) {
     }
   }
   for (Sample* sample : lost) take(sample);
-
-  chosen.resize(static_cast<size_t>(SamplesTogether(candidates, times)));
-  for (Sample* sample : chosen) {
-    if (!sample->slot) Place(*sample, tick);
-    const OpenJob& job = *sample->job;
-    tick->denoise.push_back({sample->ref, *sample->slot});
-    tick->step_rows.push_back(
-        {*sample->slot, sample->ref.job, &job.plan->steps[sample->next_step], job.guidance_scale});
-    tick->unet_rows += job.rows();
-  }
+  chosen.resize(static_cast<size_t>(choice.Together()));
+  for (Sample* sample : chosen) TakeRows(*sample, tick);
   tick->padded_rows = cost.PaddedRows(tick->unet_rows);
 }
 
-void StepBatcher::OnOutOfMemory(LatentSize size, int rows) {
-  ceilings_.OnOutOfMemory(size, rows);
-  out_of_memory_ = true;
+void StepBatcher::TakeRows(Sample& sample, Tick* tick) {
+  if (!sample.slot) Place(sample, tick);
+  const OpenJob& job = *sample.job;
+  tick->denoise.push_back({sample.ref, *sample.slot});
+  tick->step_rows.push_back(
+      {*sample.slot, sample.ref.job, &job.plan->steps[sample.next_step], job.guidance_scale});
+  tick->unet_rows += job.rows();
+}
+
+void StepBatcher::OnUnetOutOfMemory(LatentSize size, int rows) {
+  row_ceilings_.OnOutOfMemory(size, rows);
+  is_unet_out_of_memory_ = true;
 }
 
 void StepBatcher::Place(Sample& sample, Tick* tick) {
@@ -213,7 +223,8 @@ void StepBatcher::ChooseDecodes(absl::Time now, Forecast& forecast, Tick* tick) 
       if (running.steps_left() == 1 || running.urgency() > urgency) return false;
       const Candidate candidate = running.candidate(now);
       const SampleTimes& times = forecast.times(running.job->size);
-      const double needed = candidate.TimeToPicture(times, step);
+      const double embeddings = static_cast<double>(tick->embed.size()) * times.embedding;
+      const double needed = embeddings + candidate.TimeToPicture(times, step);
       return needed <= candidate.seconds_left &&
              (needed + time) * (1 + times.margin) > candidate.seconds_left;
     });
@@ -229,10 +240,9 @@ void StepBatcher::ChooseDecodes(absl::Time now, Forecast& forecast, Tick* tick) 
 }
 
 void StepBatcher::Commit(const Tick& tick, const std::vector<SampleRef>& failed) {
-  if (!std::exchange(out_of_memory_, false) && !tick.denoise.empty()) {
-    if (const auto any = samples_.find(tick.denoise[0].sample); any != samples_.end()) {
-      ceilings_.OnCall(any->second.job->size, tick.padded_rows);
-    }
+  if (const Sample* any = FirstOf(tick.denoise);
+      !std::exchange(is_unet_out_of_memory_, false) && any != nullptr) {
+    row_ceilings_.OnCall(any->job->size, tick.padded_rows);
   }
   for (const SampleRef& ref : failed) End(ref);
   for (const Placement& placement : tick.denoise) {
@@ -251,6 +261,12 @@ void StepBatcher::Commit(const Tick& tick, const std::vector<SampleRef>& failed)
   for (const Placement& placement : tick.decode) {
     if (samples_.contains(placement.sample)) End(placement.sample);
   }
+}
+
+const StepBatcher::Sample* StepBatcher::FirstOf(const std::vector<Placement>& placements) const {
+  if (placements.empty()) return nullptr;
+  const auto first = samples_.find(placements[0].sample);
+  return first == samples_.end() ? nullptr : &first->second;
 }
 
 void StepBatcher::Join(Sample& sample) {

@@ -16,7 +16,7 @@
 #include "pipeline/engine/forecast.h"
 #include "pipeline/engine/job.h"
 #include "pipeline/engine/line_order.h"
-#include "pipeline/engine/row_ceilings.h"
+#include "pipeline/engine/memory_ceilings.h"
 #include "pipeline/engine/tick.h"
 
 namespace image_variations {
@@ -39,7 +39,7 @@ struct StepBatcherOptions {
 // Bookkeeping only: no tensors, threads or clock. Thread-compatible; owned by the engine thread.
 //
 // Each sample has an effective deadline (LineOrder). A tick serves the samples with the earliest
-// one first, whether they hold a slot or not, as many as SamplesTogether says. Those that cannot
+// one first, whether they hold a slot or not, as many as CallChoice says. Those that cannot
 // meet their deadline any more come after those that can.
 class StepBatcher {
  public:
@@ -55,7 +55,7 @@ class StepBatcher {
   // What became of the tick: samples of `failed` end here, all others of it advanced.
   void Commit(const Tick&, const std::vector<SampleRef>& failed);
   // A call of so many rows, padding included, did not fit into the device's memory.
-  void OnOutOfMemory(LatentSize size, int rows);
+  void OnUnetOutOfMemory(LatentSize size, int rows);
 
   bool idle() const { return samples_.empty() && forget_.empty(); }
   int running_samples() const { return options_.max_slots - static_cast<int>(free_slots_.size()); }
@@ -112,16 +112,18 @@ class StepBatcher {
   void StopExpiredAndCancelled(absl::Time now, Tick*);
   Sample* First(absl::Time now, Forecast&);
   void ChooseRows(absl::Time now, Forecast&, Tick*);
+  void TakeRows(Sample&, Tick*);
   void ChooseDecodes(absl::Time now, Forecast&, Tick*);
   void Place(Sample&, Tick*);
+  const Sample* FirstOf(const std::vector<Placement>&) const;
   void Join(Sample&);
   void Leave(const Sample&);
   void End(const SampleRef&);
 
   StepBatcherOptions options_;
   LineOrder order_;
-  RowCeilings ceilings_;
-  bool out_of_memory_ = false;  // in the running tick
+  MemoryCeilings row_ceilings_;
+  bool is_unet_out_of_memory_ = false;  // in the running tick
   std::map<JobId, OpenJob> jobs_;
   std::set<std::pair<absl::Time, JobId>> deadlines_;
   std::map<SampleRef, Sample> samples_;

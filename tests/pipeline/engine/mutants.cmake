@@ -41,7 +41,7 @@ iv_mutant(job_deadline_does_not_count line_order.cc
 iv_mutant(least_urgent_comes_first step_batcher.cc
   "a.at->first < b.at->first" "a.at->first > b.at->first")
 iv_mutant(a_row_stays_free step_batcher.cc
-  "sample->job->rows() > budget ||" "sample->job->rows() >= budget ||")
+  "sample->job->rows() > choice.rows_left() ||" "sample->job->rows() >= choice.rows_left() ||")
 iv_mutant(sizes_are_mixed step_batcher.cc
   "if (key.size == size) walk.Add" "walk.Add")
 iv_mutant(more_slots_than_there_are step_batcher.cc

@@ -161,7 +161,7 @@ TEST(StepBatcher, AfterOutOfMemoryPaddingStaysBelowTheCeilingToo) {
   StepBatcher batcher({.max_rows = 16});
   const CostModel cost{.unet = StepCostModel(RowBuckets(16))};
   ASSERT_TRUE(batcher.Enqueue(MakeJob(1, 3, 16), kNow, cost).ok());
-  batcher.OnOutOfMemory({8, 8}, 11);
+  batcher.OnUnetOutOfMemory({8, 8}, 11);
   const Tick tick = batcher.Plan(kNow, cost);
   EXPECT_EQ(tick.unet_rows, 4);  // five would run as six
   EXPECT_EQ(tick.padded_rows, 4);
@@ -328,12 +328,53 @@ TEST(StepBatcher, OutOfMemoryLowersTheRowsOfThatSizeAloneAndLooksUpAgain) {
     batcher.Commit(batcher.Plan(kNow, WideCost()), {});
     return tick.unet_rows;
   };
-  batcher.OnOutOfMemory({8, 8}, 8);
+  batcher.OnUnetOutOfMemory({8, 8}, 8);
   EXPECT_EQ(rows_of(1, 8), 4);
   EXPECT_EQ(rows_of(2, 16), 8);
   uint64_t id = 2;
-  for (int call = 0; call < RowCeilings::kFirstPatience; ++call) rows_of(++id, 8);
+  for (int call = 0; call < MemoryCeilings::kFirstPatience; ++call) rows_of(++id, 8);
   EXPECT_EQ(rows_of(++id, 8), 6);
+}
+
+// A call takes a second, whatever its rows.
+CostModel EmbeddingCost(absl::Duration embedding) {
+  CostModel cost;
+  for (const int rows : {1, 2, 4, 8}) cost.unet.Observe(64, rows, absl::Seconds(1));
+  cost.embedding.Observe(CostModel::kSourceArea, embedding);
+  return cost;
+}
+
+TEST(StepBatcher, EmbeddingsBeforeACallTakeNoLongerThanTheCall) {
+  StepBatcher batcher({.max_rows = 8});
+  const CostModel cost = EmbeddingCost(absl::Milliseconds(400));
+  for (uint64_t id = 1; id <= 4; ++id) {
+    ASSERT_TRUE(batcher.Enqueue(MakeJob(id, 10), kNow, cost).ok());
+  }
+  const Tick first = batcher.Plan(kNow, cost);
+  EXPECT_THAT(first.embed, ElementsAre(JobId{1}, JobId{2}));
+  batcher.Commit(first, {});
+  const Tick second = batcher.Plan(kNow, cost);
+  EXPECT_THAT(second.embed, ElementsAre(JobId{3}, JobId{4}));
+  EXPECT_THAT(JobIds(second.denoise), ElementsAre(1, 2, 3, 4));
+}
+
+TEST(StepBatcher, ALongEmbeddingIsOneACall) {
+  StepBatcher batcher({.max_rows = 8});
+  const CostModel cost = EmbeddingCost(absl::Seconds(3));
+  ASSERT_TRUE(batcher.Enqueue(MakeJob(1, 10, 3), kNow, cost).ok());
+  ASSERT_TRUE(batcher.Enqueue(MakeJob(2, 10), kNow, cost).ok());
+  const Tick tick = batcher.Plan(kNow, cost);
+  EXPECT_THAT(tick.embed, ElementsAre(JobId{1}));
+  EXPECT_THAT(JobIds(tick.denoise), ElementsAre(1, 1, 1));
+}
+
+TEST(StepBatcher, AnEmbeddingWaitsForAMoreUrgentSampleThatWouldBeLate) {
+  StepBatcher batcher({.max_rows = 8});
+  const CostModel cost = EmbeddingCost(absl::Milliseconds(900));
+  ASSERT_TRUE(batcher.Enqueue(Due(MakeJob(1, 10), absl::Milliseconds(11'500)), kNow, cost).ok());
+  ASSERT_TRUE(batcher.Enqueue(Due(MakeJob(2, 1), absl::Seconds(100)), kNow, cost).ok());
+  // An embedding and 10 steps take 10.9 of the 11.5 seconds.
+  EXPECT_THAT(JobIds(batcher.Plan(kNow, cost).denoise), ElementsAre(1));
 }
 
 }  // namespace

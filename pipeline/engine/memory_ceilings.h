@@ -1,4 +1,5 @@
-// The most rows of a UNet call that the device has memory for, by latent size.
+// The most rows of a UNet call, or pictures of a decode, that the device has memory for, by latent
+// size.
 #pragma once
 
 #include <algorithm>
@@ -11,55 +12,56 @@ namespace image_variations {
 
 // Learned from failures; looks upwards again after calls that went well, more and more seldom.
 // Thread-compatible.
-class RowCeilings {
+class MemoryCeilings {
  public:
-  explicit RowCeilings(int max_rows) : max_rows_(max_rows) {}
+  // `step_up`: by how much a ceiling rises when it looks upwards.
+  MemoryCeilings(int most, int step_up) : most_(most), step_up_(step_up) {}
 
   int Of(LatentSize size) const {
     const auto found = ceilings_.find(size);
-    return found == ceilings_.end() ? max_rows_ : found->second.rows;
+    return found == ceilings_.end() ? most_ : found->second.count;
   }
 
-  void OnOutOfMemory(LatentSize size, int rows) {
+  void OnOutOfMemory(LatentSize size, int count) {
     Ceiling& ceiling = ceilings_[size];
-    if (ceiling.proven > 0 && rows > ceiling.proven) {
+    if (ceiling.proven > 0 && count > ceiling.proven) {
       ceiling.patience = std::min(4 * ceiling.patience, kMaxPatience);
-      ceiling.rows = ceiling.proven;
+      ceiling.count = ceiling.proven;
     } else {
-      ceiling.rows = std::max(1, rows / 2);
+      ceiling.count = std::max(1, count / 2);
       ceiling.proven = 0;
     }
     ceiling.calls = 0;
   }
 
-  void OnCall(LatentSize size, int rows) {
+  void OnCall(LatentSize size, int count) {
     const auto found = ceilings_.find(size);
     if (found == ceilings_.end()) return;
     Ceiling& ceiling = found->second;
-    ceiling.proven = std::max(ceiling.proven, rows);
+    ceiling.proven = std::max(ceiling.proven, count);
     if (++ceiling.calls < ceiling.patience) return;
     ceiling.calls = 0;
-    ceiling.rows += kStepUp;
-    if (ceiling.rows >= max_rows_ && ceiling.proven >= max_rows_)
+    ceiling.count += step_up_;
+    if (ceiling.count >= most_ && ceiling.proven >= most_)
       ceilings_.erase(found);
     else
-      ceiling.rows = std::min(ceiling.rows, max_rows_);
+      ceiling.count = std::min(ceiling.count, most_);
   }
 
   static constexpr int kFirstPatience = 64;  // calls that went well before the first look upwards
 
  private:
   static constexpr int kMaxPatience = 1 << 14;
-  static constexpr int kStepUp = 2;  // one guided sample
 
   struct Ceiling {
-    int rows = 0;
-    int proven = 0;  // the most rows that went well since
+    int count = 0;
+    int proven = 0;  // the most that went well since
     int calls = 0;   // that went well since the last look upwards
     int patience = kFirstPatience;
   };
 
-  const int max_rows_;
+  const int most_;
+  const int step_up_;
   std::map<LatentSize, Ceiling> ceilings_;
 };
 
