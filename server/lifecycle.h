@@ -58,7 +58,7 @@ class Lifecycle final : public EngineObserver {
   void OnSampleEnd(SampleOutcome outcome, int unet_rows) override {
     observer_.OnSampleEnd(outcome, unet_rows);
   }
-  void OnOutOfMemory(int rows_that_failed) override { observer_.OnOutOfMemory(rows_that_failed); }
+  void OnOutOfMemory(int how_many_failed) override { observer_.OnOutOfMemory(how_many_failed); }
   void OnDeviceLost(const absl::Status& why) override ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:

@@ -112,7 +112,8 @@ Metrics::Metrics()
       padded_rows_(metrics_.Counter("image_variations_unet_rows_padded_total",
                                     "Rows of UNet calls that held no picture.")),
       out_of_memory_(metrics_.Counter("image_variations_out_of_device_memory_total",
-                                      "UNet calls that were split for want of device memory.")),
+                                      "UNet calls and decodes that were split for want of device "
+                                      "memory.")),
       serving_(metrics_.Gauge("image_variations_serving", "1 while requests are taken.")),
       reachable_(metrics_.Gauge(
           "image_variations_port_reachable",
@@ -236,7 +237,7 @@ void Metrics::OnSampleEnd(SampleOutcome outcome, int unet_rows) {
   if (IsWaste(outcome)) rows_wasted_.Add({{"result", OutcomeName(outcome)}}).Increment(unet_rows);
 }
 
-void Metrics::OnOutOfMemory(int /*rows_that_failed*/) { out_of_memory_.Increment(); }
+void Metrics::OnOutOfMemory(int /*how_many_failed*/) { out_of_memory_.Increment(); }
 
 void Metrics::OnDeviceLost(const absl::Status& /*why*/) { device_lost_.Set(1); }
 

@@ -56,7 +56,7 @@ class Metrics final : public EngineObserver {
 
   void OnTick(const TickReport&) override;
   void OnSampleEnd(SampleOutcome, int unet_rows) override;
-  void OnOutOfMemory(int rows_that_failed) override;
+  void OnOutOfMemory(int how_many_failed) override;
   void OnDeviceLost(const absl::Status& why) override;
 
  private:

@@ -329,12 +329,21 @@ absl::Status Engine::DecodeSamples(absl::Span<const Placement> samples) {
   std::vector<SlotId> slots;
   for (const Placement& placement : samples) slots.push_back(placement.slot);
   int64_t area = 0;
+  LatentSize largest;
   for (const Placement& placement : samples) {
-    area += SizeOf(jobs_.at(placement.sample.job)->job).area();
+    const LatentSize size = SizeOf(jobs_.at(placement.sample.job)->job);
+    area += size.area();
+    if (size.area() > largest.area()) largest = size;
   }
   const absl::Time begin = clock_.Now();
   const Beat beat(heartbeat_, "decode", begin, cost_.decode.Predict(area), &predicted_);
-  ASSIGN_OR_RETURN(std::vector<std::optional<Image>> pictures, runner_->DecodeLatents(slots));
+  absl::StatusOr<std::vector<std::optional<Image>>> decoded_pictures =
+      runner_->DecodeLatents(slots);
+  if (absl::IsResourceExhausted(decoded_pictures.status())) {
+    observer_.OnOutOfMemory(static_cast<int>(slots.size()));
+    if (samples.size() > 1) batcher_.OnVaeOutOfMemory(largest, static_cast<int>(slots.size()));
+  }
+  ASSIGN_OR_RETURN(std::vector<std::optional<Image>> pictures, std::move(decoded_pictures));
   const absl::Time decoded = clock_.Now();
 
   std::vector<SampleRef> to_judge;

@@ -37,7 +37,8 @@ class EngineObserver {
   virtual void OnTick(const TickReport&) {}
   // `unet_rows`: computed for this sample, whatever became of it.
   virtual void OnSampleEnd(SampleOutcome, int /*unet_rows*/) {}
-  virtual void OnOutOfMemory(int /*rows_that_failed*/) {}
+  // A UNet call of so many rows, or a decode of so many pictures.
+  virtual void OnOutOfMemory(int /*how_many_failed*/) {}
   // Once. Every open job was answered with UNAVAILABLE, and so is every later one.
   virtual void OnDeviceLost(const absl::Status& /*why*/) {}
 };

@@ -52,7 +52,8 @@ Candidate StepBatcher::Sample::candidate(absl::Time now) const {
 StepBatcher::StepBatcher(StepBatcherOptions options)
     : options_(std::move(options)),
       order_(options_.interactive_target, options_.batch_target),
-      row_ceilings_(options_.max_rows, kGuidedRows) {
+      row_ceilings_(options_.max_rows, kGuidedRows),
+      decode_ceilings_(options_.max_decodes_per_tick, 1) {
   IV_CHECK(options_.max_slots > 0 && options_.max_rows > 0);
   for (SlotId slot = options_.max_slots; slot > 0; --slot) free_slots_.push_back(slot - 1);
 }
@@ -197,6 +198,11 @@ void StepBatcher::OnUnetOutOfMemory(LatentSize size, int rows) {
   is_unet_out_of_memory_ = true;
 }
 
+void StepBatcher::OnVaeOutOfMemory(LatentSize size, int pictures) {
+  decode_ceilings_.OnOutOfMemory(size, pictures);
+  is_vae_out_of_memory_ = true;
+}
+
 void StepBatcher::Place(Sample& sample, Tick* tick) {
   Leave(sample);
   sample.slot = free_slots_.back();
@@ -230,10 +236,12 @@ void StepBatcher::ChooseDecodes(absl::Time now, Forecast& forecast, Tick* tick) 
     });
   };
   double time = 0;
+  int most = options_.max_decodes_per_tick;
   for (const auto& [urgency, sample] : ready) {
     time += forecast.times(sample->job->size).decode;
+    most = std::min(most, decode_ceilings_.Of(sample->job->size));
     const bool is_first = tick->decode.empty();
-    if (static_cast<int>(tick->decode.size()) == options_.max_decodes_per_tick) return;
+    if (static_cast<int>(tick->decode.size()) >= most) return;
     if ((!is_first && time > step) || makes_late(urgency, time)) return;
     tick->decode.push_back({sample->ref, *sample->slot});
   }
@@ -243,6 +251,10 @@ void StepBatcher::Commit(const Tick& tick, const std::vector<SampleRef>& failed)
   if (const Sample* any = FirstOf(tick.denoise);
       !std::exchange(is_unet_out_of_memory_, false) && any != nullptr) {
     row_ceilings_.OnCall(any->job->size, tick.padded_rows);
+  }
+  if (const Sample* any = FirstOf(tick.decode);
+      !std::exchange(is_vae_out_of_memory_, false) && any != nullptr) {
+    decode_ceilings_.OnCall(any->job->size, static_cast<int>(tick.decode.size()));
   }
   for (const SampleRef& ref : failed) End(ref);
   for (const Placement& placement : tick.denoise) {

@@ -56,6 +56,8 @@ class StepBatcher {
   void Commit(const Tick&, const std::vector<SampleRef>& failed);
   // A call of so many rows, padding included, did not fit into the device's memory.
   void OnUnetOutOfMemory(LatentSize size, int rows);
+  // Nor did a decode of so many pictures, of at most this size.
+  void OnVaeOutOfMemory(LatentSize size, int pictures);
 
   bool idle() const { return samples_.empty() && forget_.empty(); }
   int running_samples() const { return options_.max_slots - static_cast<int>(free_slots_.size()); }
@@ -123,7 +125,9 @@ class StepBatcher {
   StepBatcherOptions options_;
   LineOrder order_;
   MemoryCeilings row_ceilings_;
-  bool is_unet_out_of_memory_ = false;  // in the running tick
+  MemoryCeilings decode_ceilings_;
+  bool is_unet_out_of_memory_ = false;  // in the running tick, ...
+  bool is_vae_out_of_memory_ = false;   // ... likewise
   std::map<JobId, OpenJob> jobs_;
   std::set<std::pair<absl::Time, JobId>> deadlines_;
   std::map<SampleRef, Sample> samples_;

@@ -362,6 +362,23 @@ TEST_F(EngineTest, CallsHaveTheRowsOfTheModelsBucketsAndAreReportedSo) {
   RunToTheEnd();
 }
 
+TEST_F(EngineTest, ADecodeThatDoesNotFitIsSplitOnceAndRemembered) {
+  std::vector<int> decodes;
+  runner_->fault = [&](absl::string_view verb, int pictures) {
+    if (verb != "DecodeLatents") return absl::OkStatus();
+    decodes.push_back(pictures);
+    return pictures > 2 ? absl::ResourceExhaustedError("no memory") : absl::OkStatus();
+  };
+  ASSERT_TRUE(engine_->Submit(MakeJob(1, 3, 4)).ok());
+  RunToTheEnd();
+  ASSERT_TRUE(engine_->Submit(MakeJob(2, 3, 4)).ok());
+  RunToTheEnd();
+  EXPECT_EQ(heard_[1]->results.size(), 4);
+  EXPECT_EQ(heard_[2]->results.size(), 4);
+  EXPECT_THAT(decodes, ElementsAre(4, 2, 2, 2, 1, 1));  // one at a time after the last call
+  EXPECT_THAT(out_of_memory_, ElementsAre(4));
+}
+
 TEST_F(EngineTest, AnEmbeddingThatIsNotFiniteFailsItsJobWithTheStage) {
   runner_->fault = [](absl::string_view verb, int) {
     return verb == "EmbedImage" ? NonFiniteError("embed") : absl::OkStatus();

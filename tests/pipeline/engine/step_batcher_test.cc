@@ -336,6 +336,24 @@ TEST(StepBatcher, OutOfMemoryLowersTheRowsOfThatSizeAloneAndLooksUpAgain) {
   EXPECT_EQ(rows_of(++id, 8), 6);
 }
 
+TEST(StepBatcher, DecodesThatDidNotFitAreFewerFromThenOnAndLookUpAgain) {
+  StepBatcher batcher({.max_decodes_per_tick = 4});
+  uint64_t id = 0;
+  const auto decodes = [&] {
+    IV_CHECK(batcher.Enqueue(MakeJob(++id, 1, 4), kNow, {}).ok());
+    const Tick tick = batcher.Plan(kNow, WideCost());
+    batcher.Commit(tick, {});
+    batcher.Cancel(JobId{id}, absl::CancelledError("left"));
+    batcher.Commit(batcher.Plan(kNow, WideCost()), {});
+    return tick.decode.size();
+  };
+  EXPECT_EQ(decodes(), 4);
+  batcher.OnVaeOutOfMemory({8, 8}, 4);
+  EXPECT_EQ(decodes(), 2);
+  for (int call = 0; call < MemoryCeilings::kFirstPatience; ++call) decodes();
+  EXPECT_EQ(decodes(), 3);
+}
+
 // A call takes a second, whatever its rows.
 CostModel EmbeddingCost(absl::Duration embedding) {
   CostModel cost;
