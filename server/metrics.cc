@@ -111,6 +111,9 @@ Metrics::Metrics()
                                   "Rows of UNet calls; by unet_steps_total: rows per call.")),
       padded_rows_(metrics_.Counter("image_variations_unet_rows_padded_total",
                                     "Rows of UNet calls that held no picture.")),
+      batch_key_splits_(metrics_.Counter("image_variations_batch_key_splits_total",
+                                         "UNet calls with rows left that a waiting picture of "
+                                         "another size could have taken.")),
       out_of_memory_(metrics_.Counter("image_variations_out_of_device_memory_total",
                                       "UNet calls and decodes that were split for want of device "
                                       "memory.")),
@@ -223,6 +226,7 @@ void Metrics::OnTick(const TickReport& tick) {
     unet_calls_.Increment();
     unet_rows_.Increment(tick.unet_rows);
     padded_rows_.Increment(tick.padded_rows - tick.unet_rows);
+    batch_key_splits_.Increment(tick.batch_key_splits);
     Stage("unet").Observe(Seconds(tick.denoise_time));
   }
   if (tick.embedded_jobs > 0) Stage("embed").Observe(Seconds(tick.embed_time));

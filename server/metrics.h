@@ -70,7 +70,7 @@ class Metrics final : public EngineObserver {
   MetricRegistry::Family<prometheus::Histogram>&rpc_seconds_, &stage_seconds_;
   MetricRegistry::Family<prometheus::Gauge>&model_, &step_cost_, &device_memory_;
   prometheus::Counter &connections_refused_, &requests_repeated_, &unet_calls_, &unet_rows_,
-      &padded_rows_, &out_of_memory_;
+      &padded_rows_, &batch_key_splits_, &out_of_memory_;
   prometheus::Gauge &serving_, &reachable_, &device_lost_, &requests_in_flight_, &samples_running_,
       &samples_waiting_, &backlog_, &slowdown_;
   prometheus::Histogram &queue_seconds_, &admission_error_seconds_;

@@ -129,6 +129,7 @@ bool Engine::RunTick() {
   PrepareLatents(tick);
   Denoise(tick);
   DecodeJudgeAndAnswer(tick);
+  report_.batch_key_splits = tick.is_split_by_size ? 1 : 0;
   batcher_.Commit(tick, failed_);
   cost_.pace.Observe(predicted_, clock_.Now() - begin);
   PublishStatus();

@@ -17,6 +17,7 @@ struct TickReport {
   int waiting_samples = 0;
   int unet_rows = 0;  // 0: no UNet call in this tick
   int padded_rows = 0;
+  int batch_key_splits = 0;  // calls with rows left that others needed, but for their latent size
   int embedded_jobs = 0;
   int decoded_samples = 0;
   absl::Duration embed_time;

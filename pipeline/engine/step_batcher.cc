@@ -179,9 +179,17 @@ void StepBatcher::ChooseRows(absl::Time now, Forecast& forecast, Tick* tick) {
     }
   }
   for (Sample* sample : lost) take(sample);
+  tick->is_split_by_size = HasRunnable(choice.rows_left(), slots > 0, size);
   chosen.resize(static_cast<size_t>(choice.Together()));
   for (Sample* sample : chosen) TakeRows(*sample, tick);
   tick->padded_rows = cost.PaddedRows(tick->unet_rows);
+}
+
+bool StepBatcher::HasRunnable(int rows, bool slots_are_free, LatentSize but_not) const {
+  return std::ranges::any_of(lines_, [&](const auto& line) {
+    const LineKey& key = line.first;
+    return key.size != but_not && key.rows <= rows && (key.has_slot || slots_are_free);
+  });
 }
 
 void StepBatcher::TakeRows(Sample& sample, Tick* tick) {

@@ -114,6 +114,7 @@ class StepBatcher {
   void StopExpiredAndCancelled(absl::Time now, Tick*);
   Sample* First(absl::Time now, Forecast&);
   void ChooseRows(absl::Time now, Forecast&, Tick*);
+  bool HasRunnable(int rows, bool slots_are_free, LatentSize but_not) const;
   void TakeRows(Sample&, Tick*);
   void ChooseDecodes(absl::Time now, Forecast&, Tick*);
   void Place(Sample&, Tick*);

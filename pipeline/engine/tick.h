@@ -39,6 +39,7 @@ struct Tick {
   std::vector<StepRow> step_rows;  // ... as the runner wants them, parallel to denoise
   int unet_rows = 0;               // rows that they take
   int padded_rows = 0;             // rows of the call
+  bool is_split_by_size = false;   // others could have taken rows, but for their latent size
   std::vector<Placement>
       decode;  // latents that are finished once the call is done: VAE, then safety
 };

@@ -80,6 +80,7 @@ class EngineTest : public ::testing::Test, public EngineObserver {
   void OnTick(const TickReport& tick) override {
     unet_rows_ = tick.unet_rows;
     padded_rows_ = tick.padded_rows;
+    batch_key_splits_ += tick.batch_key_splits;
   }
   void OnOutOfMemory(int rows) override { out_of_memory_.push_back(rows); }
   void OnDeviceLost(const absl::Status& why) override { device_lost_.push_back(why); }
@@ -91,6 +92,7 @@ class EngineTest : public ::testing::Test, public EngineObserver {
   std::vector<SampleOutcome> outcomes_;
   std::vector<int> rows_of_samples_;
   int unet_rows_ = 0, padded_rows_ = 0;  // of the latest tick
+  int batch_key_splits_ = 0;
   std::vector<int> out_of_memory_;
   std::vector<absl::Status> device_lost_;
   std::unique_ptr<Engine> engine_;
@@ -389,6 +391,15 @@ TEST_F(EngineTest, AnEmbeddingThatIsNotFiniteFailsItsJobWithTheStage) {
   for (const absl::Status& status : heard_[1]->statuses) {
     EXPECT_EQ(status.GetPayload(kNonFiniteStagePayload), "embed");
   }
+}
+
+TEST_F(EngineTest, CountsCallsThatUnlikeSizesHadToShare) {
+  ASSERT_TRUE(engine_->Submit(MakeJob(1, 2)).ok());
+  Job large = MakeJob(2, 1);
+  large.latent_width = 16;
+  ASSERT_TRUE(engine_->Submit(large).ok());
+  RunToTheEnd();
+  EXPECT_EQ(batch_key_splits_, 2);  // the small one's steps, while the large one waits
 }
 
 }  // namespace

@@ -395,5 +395,17 @@ TEST(StepBatcher, AnEmbeddingWaitsForAMoreUrgentSampleThatWouldBeLate) {
   EXPECT_THAT(JobIds(batcher.Plan(kNow, cost).denoise), ElementsAre(1));
 }
 
+TEST(StepBatcher, SaysWhenRowsStayFreeForSamplesOfAnotherSize) {
+  StepBatcher batcher({.max_rows = 4});
+  ASSERT_TRUE(batcher.Enqueue(MakeJob(1, 10), kNow, {}).ok());
+  EXPECT_FALSE(batcher.Plan(kNow, WideCost()).is_split_by_size);
+  Job large = MakeJob(2, 10);
+  large.latent_width = 16;
+  ASSERT_TRUE(batcher.Enqueue(large, kNow, {}).ok());
+  EXPECT_TRUE(batcher.Plan(kNow, WideCost()).is_split_by_size);
+  ASSERT_TRUE(batcher.Enqueue(MakeJob(3, 10, 3), kNow, {}).ok());
+  EXPECT_FALSE(batcher.Plan(kNow, WideCost()).is_split_by_size);  // there is no row left for it
+}
+
 }  // namespace
 }  // namespace image_variations
