@@ -12,6 +12,14 @@
 #include "pipeline/model/group_norm.h"
 
 namespace image_variations {
+namespace {
+
+PostOp SumOrNone(const at::Tensor& addend) {
+  return addend.defined() ? PostOp::kAdd : PostOp::kNone;
+}
+
+}  // namespace
+
 Linear Linear::Load(const WeightScope& scope, int64_t in, int64_t out, bool has_bias) {
   return {.weight = PackLinearWeight(scope.Take("weight", {out, in})),
           .bias = has_bias ? scope.Take("bias", {out}) : at::Tensor(),
@@ -38,9 +46,14 @@ at::Tensor Linear::Run(const at::Tensor& x, PostOp post_op, const at::Tensor& op
       .kind = "linear",
       .constants = {weight.size(0), bias.defined(), static_cast<int64_t>(post_op)},
       .multiplications_per_row = x.size(1) * weight.numel()};
-  return rows->Run(operation, {x, operand}, [&](at::TensorList inputs) {
+  const auto run = [&](at::TensorList inputs) {
     return RunLinear(inputs[0], weight, bias, post_op, inputs[1]);
-  });
+  };
+  const auto sum = [&](at::TensorList inputs) {
+    return RunLinear(inputs[0], weight, bias, SumOrNone(inputs[1]), inputs[1]);
+  };
+  if (!weight.is_mkldnn()) return rows->Run(operation, {x, operand}, run);
+  return rows->RunProduct(operation, {x, operand}, run, sum);
 }
 
 Conv2d Conv2d::Load(const WeightScope& scope, int64_t in, int64_t out, int64_t kernel, int64_t side,
@@ -66,9 +79,14 @@ at::Tensor Conv2d::Run(const at::Tensor& x, PostOp post_op, const at::Tensor& op
       .kind = "conv2d",
       .constants = {bias.size(0), weight.size(2), stride, static_cast<int64_t>(post_op)},
       .multiplications_per_row = positions * weight.numel()};
-  return rows->Run(operation, {x, operand}, [&](at::TensorList inputs) {
+  const auto run = [&](at::TensorList inputs) {
     return RunConv2d(inputs[0], weight, bias, stride, padding, post_op, inputs[1]);
-  });
+  };
+  const auto sum = [&](at::TensorList inputs) {
+    return RunConv2d(inputs[0], weight, bias, stride, padding, SumOrNone(inputs[1]), inputs[1]);
+  };
+  if (!weight.is_mkldnn()) return rows->Run(operation, {x, operand}, run);
+  return rows->RunProduct(operation, {x, operand}, run, sum);
 }
 
 GroupNorm GroupNorm::Load(const WeightScope& scope, int64_t channels, int64_t groups, double eps) {

@@ -19,6 +19,8 @@ namespace image_variations {
 // company. Which do is not documented and changes with shape, thread count and release: it is
 // measured. The first time that a batched operation is met in some shape it is tried on random
 // rows; if any row differs from the same row alone, that shape is computed row by row from then on.
+// Where results are rounded to bfloat16 another order of additions changes but one value in ten
+// thousand: there many values are tried, or of products what rounding takes away.
 // An operation that fills the machine with one row is never batched: nothing would be gained.
 //
 // On a GPU batches stay whole: there the start-up self-test of the runner says what holds.
@@ -40,6 +42,9 @@ class RowInvariance {
   // `inputs` are dense, in order or channels last, and share their number of rows; the first is
   // defined. `body` must compute row i of its result from row i of each.
   at::Tensor Run(const Operation&, at::TensorList inputs, Body body);
+  // The same for a product of the first input. `sum`: that product plus its second input, if that
+  // is defined, without what else `body` does to it, and rounded after the addition.
+  at::Tensor RunProduct(const Operation&, at::TensorList inputs, Body body, Body sum);
   // The same for operations whose differences a trial on random rows could miss, such as vectorised
   // exponentials, whose last elements of a chunk take another code path: always row by row.
   at::Tensor RunAlone(at::TensorList inputs, Body body);
@@ -54,7 +59,9 @@ class RowInvariance {
  private:
   using Key = std::pair<absl::string_view, std::vector<int64_t>>;
 
-  bool IsInvariant(const Operation&, at::TensorList inputs, Body body);
+  // `sum` may be null.
+  at::Tensor RunOrSplit(const Operation&, at::TensorList inputs, Body body, const Body* sum);
+  bool IsInvariant(const Operation&, at::TensorList inputs, Body body, const Body* sum);
 
   const Policy policy_;
   std::map<Key, bool> invariant_;

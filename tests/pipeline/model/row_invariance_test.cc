@@ -3,6 +3,8 @@
 #include "ATen/TensorOperators.h"
 #include "ATen/ops/arange.h"
 #include "ATen/ops/equal.h"
+#include "ATen/ops/ones.h"
+#include "ATen/ops/zeros.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -41,6 +43,28 @@ TEST(RowInvariance, AnInvariantOperationRunsOnTheWholeBatchOnceTried) {
 TEST(RowInvariance, AnOperationThatDependsOnItsBatchRunsRowByRow) {
   RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
   EXPECT_TRUE(at::equal(rows.Run({.kind = "bad"}, ThreeRows(), DependsOnBatch), ThreeRows()));
+  EXPECT_EQ(rows.tried_and_split(), std::make_pair(1, 1));
+}
+
+// A product with bfloat16 results whose terms are added in another order in company: few results
+// show it after rounding.
+at::Tensor OrderDependsOnBatch(at::TensorList inputs) {
+  constexpr int64_t kTerms = 64;
+  const at::Tensor terms = inputs[0].to(at::kFloat);
+  const int64_t parts = terms.size(0) == 1 ? 1 : 4;
+  at::Tensor sum = at::zeros({terms.size(0), 1}, at::kFloat);
+  for (int64_t i = 0; i < kTerms; ++i) {
+    const int64_t term = i % parts * (kTerms / parts) + i / parts;
+    sum = sum + terms.narrow(1, term, 1) * (1 + 0.37f * static_cast<float>(term % 7));
+  }
+  if (inputs[1].defined()) sum = sum + inputs[1].to(at::kFloat);
+  return sum.to(at::kBFloat16);
+}
+
+TEST(RowInvariance, AnotherOrderOfAdditionsIsFoundThoughResultsAreRounded) {
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  const at::Tensor x = at::ones({16, 64}, at::kBFloat16);
+  rows.RunProduct({.kind = "product"}, {x, at::Tensor()}, OrderDependsOnBatch, OrderDependsOnBatch);
   EXPECT_EQ(rows.tried_and_split(), std::make_pair(1, 1));
 }
 
