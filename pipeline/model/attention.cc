@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <optional>
 #include <type_traits>
 #include <vector>
 
@@ -10,6 +10,8 @@
 #include "ATen/ops/empty.h"
 #include "ATen/ops/scaled_dot_product_attention.h"
 #include "pipeline/model/small_product.h"
+#include "pipeline/model/softmax.h"
+#include "pipeline/model/tile_product.h"
 #include "pipeline/model/vector_math.h"
 
 namespace image_variations {
@@ -23,6 +25,34 @@ constexpr int64_t kKeysPerBlock = 512;
 // Leading dimensions that are not multiples of a page spread over the sets of the first cache.
 constexpr int64_t kPadding = 16;
 
+int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+// Products of the values' type, on tile registers where there are some.
+template <typename T>
+class Products {
+ public:
+  // bfloat16 products read pairs of consecutive k next to each other: (k / 2, n, 2).
+  static constexpr int64_t kPair = std::is_same_v<T, float> ? 1 : 2;
+
+  static bool HasTiles() { return std::is_same_v<T, c10::BFloat16> && HasTileProduct(); }
+
+  // What m, n and k are padded to.
+  int64_t row_step() const { return tiles_ ? kTileRows : 1; }
+  int64_t column_step() const { return tiles_ ? kTileColumns : 1; }
+  int64_t depth_step() const { return tiles_ ? kTileDepth : kPair; }
+
+  void Multiply(int64_t m, int64_t n, int64_t k, int64_t stride_a, int64_t stride_b,
+                int64_t stride_c, bool add, const T* a, const T* b, float* c) const {
+    if constexpr (kPair == 2) {
+      if (tiles_) return MultiplyTiles(m, n, k, stride_a, stride_b, stride_c, add, a, b, c);
+    }
+    MultiplySmall(m, n, k, stride_a, stride_b, stride_c, add, a, b, c);
+  }
+
+ private:
+  const bool tiles_ = HasTiles();
+};
+
 // Attention in blocks, with the softmax of a row of scores corrected as blocks come in (Milakov and
 // Gimelshein, 2018; Dao et al., 2022).
 template <typename T>
@@ -34,23 +64,28 @@ class BlockedAttention {
         heads_(heads),
         width_(projected.size(2) / 3),
         head_width_(width_ / heads),
-        padded_tokens_((tokens_ + 1) / 2 * 2),
+        query_width_(RoundUp(head_width_, products_.depth_step())),
+        value_width_(RoundUp(head_width_, products_.column_step())),
+        padded_tokens_(RoundUp(tokens_, products_.depth_step())),
         keys_per_block_(std::min(kKeysPerBlock, padded_tokens_)),
+        key_blocks_((padded_tokens_ + keys_per_block_ - 1) / keys_per_block_),
         scale_(1 / std::sqrt(static_cast<float>(head_width_))),
-        projected_(projected.const_data_ptr<T>()) {
-    const int64_t key_blocks = (padded_tokens_ + keys_per_block_ - 1) / keys_per_block_;
-    keys_ = at::empty({rows_ * heads_, key_blocks, head_width_ * (keys_per_block_ + kPadding)},
-                      projected.options());
-    values_ = at::empty({rows_ * heads_, padded_tokens_ * head_width_}, projected.options());
-  }
+        projected_(projected.const_data_ptr<T>()),
+        keys_(at::empty({rows_ * heads_, key_blocks_, query_width_ * ScoreStride()},
+                        projected.options())),
+        values_(at::empty({rows_ * heads_, padded_tokens_ * value_width_}, projected.options())) {}
 
   at::Tensor Run() {
-    at::parallel_for(0, rows_ * heads_, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t task = begin; task < end; ++task) Pack(task);
+    at::parallel_for(0, rows_ * heads_ * key_blocks_, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t task = begin; task < end; ++task) {
+        PackBlock(task / key_blocks_, task % key_blocks_ * keys_per_block_);
+      }
     });
     at::Tensor out = at::empty({rows_, tokens_, width_}, keys_.options());
     const int64_t query_blocks = (tokens_ + kQueriesPerBlock - 1) / kQueriesPerBlock;
     at::parallel_for(0, rows_ * heads_ * query_blocks, 1, [&](int64_t begin, int64_t end) {
+      std::optional<TileLayout> tiles;
+      if (Products<T>::HasTiles()) tiles.emplace();
       Scratch scratch(*this);
       for (int64_t task = begin; task < end; ++task) {
         AttendBlock(task / query_blocks, task % query_blocks * kQueriesPerBlock, &scratch,
@@ -61,19 +96,17 @@ class BlockedAttention {
   }
 
  private:
-  // bfloat16 products read pairs of consecutive k next to each other: (k / 2, n, 2).
-  static constexpr int64_t kPair = std::is_same_v<T, float> ? 1 : 2;
+  static constexpr int64_t kPair = Products<T>::kPair;
 
   struct Scratch {
     explicit Scratch(const BlockedAttention& attention)
-        : scores(kQueriesPerBlock * attention.ScoreStride()),
-          weights(kPair == 2 ? scores.size() : 0),
-          sums(kQueriesPerBlock * attention.head_width_) {}
-    std::vector<float> scores;
-    std::vector<T> weights;   // the same, rounded; float32 ones replace the scores
-    std::vector<float> sums;  // of weighted values
-    float maximum[kQueriesPerBlock];
-    float weight_sum[kQueriesPerBlock];
+        : queries(kQueriesPerBlock * attention.query_width_),
+          scores(kQueriesPerBlock * attention.ScoreStride()),
+          sums(kQueriesPerBlock * attention.value_width_) {}
+    std::vector<T> queries;
+    std::vector<float> scores;  // and then the weights, each row in the place of its scores
+    std::vector<float> sums;    // of weighted values
+    RunningSoftmax softmax[kQueriesPerBlock];
   };
 
   int64_t ScoreStride() const { return keys_per_block_ + kPadding; }
@@ -85,19 +118,24 @@ class BlockedAttention {
   }
   T* Keys(int64_t head, int64_t block) const {
     return keys_.template mutable_data_ptr<T>() +
-           (head * keys_.size(1) + block) * head_width_ * ScoreStride();
+           (head * key_blocks_ + block) * query_width_ * ScoreStride();
   }
   T* Values(int64_t head, int64_t token) const {
-    return values_.template mutable_data_ptr<T>() + (head * padded_tokens_ + token) * head_width_;
+    return values_.template mutable_data_ptr<T>() + (head * padded_tokens_ + token) * value_width_;
   }
 
-  // Lays out one head's keys, transposed, and values as the right sides of products.
-  void Pack(int64_t head) {
+  // Lays out a block of one head's keys, transposed, and values as the right sides of products;
+  // with zeros where there are no tokens and no channels.
+  void PackBlock(int64_t head, int64_t first) {
     const std::vector<T> zeros(static_cast<size_t>(head_width_), T(0));
-    for (int64_t token = 0; token < padded_tokens_; ++token) {
+    const int64_t end = std::min(first + keys_per_block_, padded_tokens_);
+    T* const keys = Keys(head, first / keys_per_block_);
+    std::fill_n(keys + head_width_ * ScoreStride(), (query_width_ - head_width_) * ScoreStride(),
+                T(0));
+    for (int64_t token = first; token < end; ++token) {
       const bool is_padding = token >= tokens_;
       const T* key = is_padding ? zeros.data() : Projection(1, head, token);
-      T* to = Keys(head, token / keys_per_block_) + token % keys_per_block_ * kPair;
+      T* to = keys + (token - first) * kPair;
       for (int64_t i = 0; i < head_width_; i += kPair) {
         for (int64_t pair = 0; pair < kPair; ++pair) to[pair] = key[i + pair];
         to += ScoreStride() * kPair;
@@ -105,61 +143,49 @@ class BlockedAttention {
       const T* value = is_padding ? zeros.data() : Projection(2, head, token);
       to = Values(head, token / kPair * kPair) + token % kPair;
       for (int64_t i = 0; i < head_width_; ++i) to[i * kPair] = value[i];
+      for (int64_t i = head_width_; i < value_width_; ++i) to[i * kPair] = T(0);
     }
   }
 
   void AttendBlock(int64_t head, int64_t first_query, Scratch* scratch, T* out) const {
     const int64_t queries = std::min(kQueriesPerBlock, tokens_ - first_query);
-    std::fill_n(scratch->maximum, queries, -std::numeric_limits<float>::infinity());
-    std::fill_n(scratch->weight_sum, queries, 0.0f);
+    const int64_t rows = RoundUp(queries, products_.row_step());
+    for (int64_t query = 0; query < queries; ++query) {
+      std::copy_n(Projection(0, head, first_query + query), head_width_,
+                  scratch->queries.data() + query * query_width_);
+    }
+    std::fill_n(scratch->softmax, queries, RunningSoftmax());
     for (int64_t first_key = 0; first_key < tokens_; first_key += keys_per_block_) {
       const int64_t keys = std::min(keys_per_block_, padded_tokens_ - first_key);
-      MultiplySmall(queries, keys, head_width_, 3 * width_, ScoreStride(), ScoreStride(),
-                    /*add=*/false, Projection(0, head, first_query),
-                    Keys(head, first_key / keys_per_block_), scratch->scores.data());
+      products_.Multiply(rows, keys, query_width_, query_width_, ScoreStride(), ScoreStride(),
+                         /*add=*/false, scratch->queries.data(),
+                         Keys(head, first_key / keys_per_block_), scratch->scores.data());
       for (int64_t query = 0; query < queries; ++query) {
-        WeighScores(query, std::min(keys, tokens_ - first_key), keys, first_key == 0, scratch);
+        WeighScores(scratch->scores.data() + query * ScoreStride(),
+                    std::min(keys, tokens_ - first_key), keys, scale_, &scratch->softmax[query],
+                    scratch->sums.data() + query * value_width_, head_width_,
+                    Weights(scratch) + query * WeightStride());
       }
-      MultiplySmall(queries, head_width_, keys, ScoreStride(), head_width_, head_width_,
-                    /*add=*/first_key > 0, Weights(*scratch), Values(head, first_key),
-                    scratch->sums.data());
+      products_.Multiply(rows, value_width_, keys, WeightStride(), value_width_, value_width_,
+                         /*add=*/first_key > 0, Weights(scratch), Values(head, first_key),
+                         scratch->sums.data());
     }
     for (int64_t query = 0; query < queries; ++query) {
-      Multiply(scratch->sums.data() + query * head_width_, head_width_,
-               1 / scratch->weight_sum[query],
+      Multiply(scratch->sums.data() + query * value_width_, head_width_,
+               1 / scratch->softmax[query].WeightSum(),
                out + (head / heads_ * tokens_ + first_query + query) * width_ +
                    head % heads_ * head_width_);
     }
   }
 
-  static const T* Weights(const Scratch& scratch) {
-    if constexpr (kPair == 2)
-      return scratch.weights.data();
-    else
-      return scratch.scores.data();
-  }
+  // As values of T.
+  int64_t WeightStride() const { return ScoreStride() * int64_t{sizeof(float) / sizeof(T)}; }
+  static T* Weights(Scratch* scratch) { return reinterpret_cast<T*>(scratch->scores.data()); }
 
-  // Turns a query's scores into weights relative to the largest score so far, and what was summed
-  // up before with it.
-  void WeighScores(int64_t query, int64_t keys, int64_t padded_keys, bool is_first,
-                   Scratch* scratch) const {
-    float* const scores = scratch->scores.data() + query * ScoreStride();
-    const float before = scratch->maximum[query];
-    const float maximum = MaximumOf(scores, keys, before);
-    if (!is_first && maximum > before) {
-      const float correction = std::exp(scale_ * (before - maximum));
-      scratch->weight_sum[query] *= correction;
-      Multiply(scratch->sums.data() + query * head_width_, head_width_, correction);
-    }
-    scratch->maximum[query] = maximum;
-    scratch->weight_sum[query] += ExpAndSum(scores, keys, scale_, maximum, scores);
-    std::fill(scores + keys, scores + padded_keys, 0.0f);
-    if constexpr (kPair == 2) {
-      RoundToBfloat16(scores, padded_keys, scratch->weights.data() + query * ScoreStride());
-    }
-  }
-
-  const int64_t rows_, tokens_, heads_, width_, head_width_, padded_tokens_, keys_per_block_;
+  const Products<T> products_;
+  const int64_t rows_, tokens_, heads_, width_, head_width_;
+  const int64_t query_width_, value_width_, padded_tokens_;  // padded to what products take
+  const int64_t keys_per_block_, key_blocks_;
   const float scale_;
   const T* const projected_;
   at::Tensor keys_, values_;

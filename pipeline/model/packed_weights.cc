@@ -11,6 +11,7 @@
 #include "ATen/ops/linear.h"
 #include "ATen/ops/mkldnn_convolution.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/model/tile_product.h"
 #include "pipeline/model/winograd.h"
 
 namespace image_variations {
@@ -39,6 +40,11 @@ bool HasPackedKernels(const at::Tensor& weight) {
   if (!weight.is_cpu() || !at::hasMKLDNN()) return false;
   if (weight.scalar_type() == at::kFloat) return true;
   return weight.scalar_type() == at::kBFloat16 && at::get_cpu_capability() == "AVX512";
+}
+
+// There oneDNN multiplies faster than a picture can be transformed.
+bool RunsOnTiles(const at::Tensor& weight) {
+  return weight.scalar_type() == at::kBFloat16 && HasTileProduct();
 }
 
 const char* BinaryName(PostOp post_op) { return post_op == PostOp::kAdd ? "add" : "mul"; }
@@ -72,7 +78,8 @@ at::Tensor PackLinearWeight(const at::Tensor& weight) {
 
 at::Tensor PackConv2dWeight(const at::Tensor& weight, int64_t stride, int64_t padding,
                             int64_t side) {
-  if (stride == 1 && padding == 1 && side >= kLeastWinogradSide && HasWinogradKernel(weight)) {
+  if (stride == 1 && padding == 1 && side >= kLeastWinogradSide && HasWinogradKernel(weight) &&
+      !RunsOnTiles(weight)) {
     return PackWinogradWeight(weight);
   }
   if (!HasPackedKernels(weight)) {

@@ -151,16 +151,6 @@ void MultiplySmall(int64_t m, int64_t n, int64_t k, int64_t stride_a, int64_t st
   Multiply(m, n, k, {stride_a, stride_b, stride_c}, add, a, b, c);
 }
 
-IV_AVX512_BF16 void RoundToBfloat16(const float* x, int64_t size, BFloat16* out) {
-  for (int64_t i = 0; i < size; i += kLanes) {
-    const int64_t rest = std::min<int64_t>(kLanes, size - i);
-    const auto mask = static_cast<__mmask16>((1 << rest) - 1);
-    const auto rounded =
-        reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, x + i)));
-    _mm256_mask_storeu_epi16(out + i, mask, rounded);
-  }
-}
-
 #else
 
 bool HasSmallProduct(c10::ScalarType) { return false; }
@@ -172,10 +162,6 @@ void MultiplySmall(int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, c
 
 void MultiplySmall(int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, const c10::BFloat16*,
                    const c10::BFloat16*, float*) {
-  IV_CHECK(HasSmallProduct(c10::kBFloat16));
-}
-
-void RoundToBfloat16(const float*, int64_t, c10::BFloat16*) {
   IV_CHECK(HasSmallProduct(c10::kBFloat16));
 }
 

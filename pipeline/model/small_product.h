@@ -22,7 +22,4 @@ void MultiplySmall(int64_t m, int64_t n, int64_t k, int64_t stride_a, int64_t st
                    int64_t stride_c, bool add, const c10::BFloat16* a, const c10::BFloat16* b,
                    float* c);
 
-// Half to even.
-void RoundToBfloat16(const float* x, int64_t size, c10::BFloat16* out);
-
 }  // namespace image_variations

@@ -1,7 +1,6 @@
 #include "pipeline/model/vector_math.h"
 
 #include <bit>
-#include <limits>
 
 // GCC makes one function per instruction set and picks one when the program is loaded.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -30,11 +29,11 @@ IV_BODY void Store(float value, BFloat16* out) {
   out->x = static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-// Within 2 ulp of exp for -87 <= x <= 88, which others are taken for; NaN stays NaN. Polynomial:
+// Within 2 ulp of exp for -80 <= x <= 80, which others are taken for; NaN stays NaN. Polynomial:
 // Cephes' expf.
 IV_BODY float Exp(float x) {
-  x = x < -87.0f ? -87.0f : x;
-  x = x > 88.0f ? 88.0f : x;
+  x = x < -80.0f ? -80.0f : x;
+  x = x > 80.0f ? 80.0f : x;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: its last bits are the integer's
   const float shifted = x * 1.44269504f + kRound;
   const float n = shifted - kRound;
@@ -108,44 +107,6 @@ IV_CLONES void ScaleShiftSilu(const BFloat16* x, const float* scale, const float
                               int64_t size, BFloat16* out) {
   ScaleShiftBody<true>(x, scale, shift, size, out);
 }
-
-IV_CLONES float MaximumOf(const float* x, int64_t size, float start) {
-  float lanes[kLanes];
-  for (float& lane : lanes) lane = start;
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
-    }
-  }
-  for (; i < size; ++i) lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
-  float maximum = start;
-  for (const float lane : lanes) maximum = lane > maximum ? lane : maximum;
-  return maximum;
-}
-
-IV_CLONES float ExpAndSum(const float* x, int64_t size, float scale, float maximum, float* out) {
-  float sums[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) {
-#pragma GCC ivdep
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      const float value = Exp(scale * (x[i + lane] - maximum));
-      sums[lane] += value;
-      out[i + lane] = value;
-    }
-  }
-  float sum = 0;
-  for (; i < size; ++i) {
-    const float value = Exp(scale * (x[i] - maximum));
-    sum += value;
-    out[i] = value;
-  }
-  for (const float lane : sums) sum += lane;
-  return sum;
-}
-
-IV_CLONES void Multiply(float* x, int64_t size, float factor) { MultiplyBody(x, size, factor, x); }
 
 IV_CLONES void Multiply(const float* x, int64_t size, float factor, float* out) {
   MultiplyBody(x, size, factor, out);

@@ -22,13 +22,7 @@ void ScaleShiftSilu(const float* x, const float* scale, const float* shift, int6
 void ScaleShiftSilu(const c10::BFloat16* x, const float* scale, const float* shift, int64_t size,
                     c10::BFloat16* out);
 
-// max(x[i], start).
-float MaximumOf(const float* x, int64_t size, float start);
-// out[i] = exp(scale * (x[i] - maximum)), where `out` may be `x`; returns their sum.
-float ExpAndSum(const float* x, int64_t size, float scale, float maximum, float* out);
-
-// x[i] *= factor; out[i] = x[i] * factor.
-void Multiply(float* x, int64_t size, float factor);
+// out[i] = x[i] * factor.
 void Multiply(const float* x, int64_t size, float factor, float* out);
 void Multiply(const float* x, int64_t size, float factor, c10::BFloat16* out);
 
