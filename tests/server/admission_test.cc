@@ -99,7 +99,7 @@ TEST(AdmissionGate, CountsThePaddingOfCalls) {
   Gate gate;
   AdmissionRequest five = Work(1);
   five.shape.samples = 5;
-  EXPECT_EQ(gate.Enter(five, cost, kNow)->forecast().finish, absl::Seconds(18));
+  EXPECT_EQ(gate.Enter(five, {&cost, 1}, kNow)->forecast().finish, absl::Seconds(18));
 }
 
 TEST(AdmissionGate, MovedTicketGivesItsShareBackOnce) {
