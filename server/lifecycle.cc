@@ -4,10 +4,10 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "imagevariations/v1/image_variations.grpc.pb.h"
 #include "pipeline/base/log.h"
 #include "server/rpc_status.h"
@@ -16,6 +16,7 @@ namespace image_variations {
 namespace {
 
 constexpr absl::Duration kDrainingRetryDelay = absl::Seconds(1);  // another replica takes it
+constexpr absl::Duration kLossInterval = absl::Milliseconds(20);
 
 sigset_t StopSignalSet() {
   sigset_t set;
@@ -78,17 +79,30 @@ absl::Status Lifecycle::WaitForStop() {
 bool Lifecycle::Drain(const DrainOptions& options) {
   RequestStop();
   Log(Severity::kInfo, "draining", {{"requests", gate_.requests()}});
-  absl::SleepFor(options.delay);
-  if (state() != ServerState::kFailed) {
-    gate_.Close(WithRetryDelay(
-        MakeError(absl::StatusCode::kUnavailable, reason::kDraining, "the server is shutting down"),
-        kDrainingRetryDelay));
+  if (WaitForLoss(options.delay)) return false;
+  gate_.Close(WithRetryDelay(
+      MakeError(absl::StatusCode::kUnavailable, reason::kDraining, "the server is shutting down"),
+      kDrainingRetryDelay));
+  {
     absl::MutexLock lock(&mutex_);
-    state_ = ServerState::kDraining;
+    if (state_ != ServerState::kFailed) state_ = ServerState::kDraining;
   }
-  const bool drained = gate_.WaitUntilEmpty(options.timeout);
-  if (!drained) Log(Severity::kWarning, "requests cut off", {{"requests", gate_.requests()}});
-  return drained;
+  // A device that hangs leaves the gate as it is: now and then somebody has to look at both.
+  absl::Duration left = options.timeout;
+  while (!gate_.WaitUntilEmpty(std::clamp(left, absl::ZeroDuration(), kLossInterval))) {
+    if (!device().ok()) return false;
+    left -= kLossInterval;
+    if (left <= absl::ZeroDuration()) {
+      Log(Severity::kWarning, "requests cut off", {{"requests", gate_.requests()}});
+      return false;
+    }
+  }
+  return device().ok();
+}
+
+absl::Status Lifecycle::device() const {
+  absl::MutexLock lock(&mutex_);
+  return device_;
 }
 
 ServerState Lifecycle::state() const {
@@ -108,6 +122,12 @@ void Lifecycle::OnDeviceLost(const absl::Status& why) {
   observer_.OnDeviceLost(why);
   absl::MutexLock lock(&mutex_);
   device_ = why;
+}
+
+bool Lifecycle::WaitForLoss(absl::Duration time) const {
+  const auto is_lost = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return !device_.ok(); };
+  absl::MutexLock lock(&mutex_);
+  return mutex_.AwaitWithTimeout(absl::Condition(&is_lost), time);
 }
 
 // Under the lock from end to end: of two changes the later one is told last. gRPC's health service

@@ -49,8 +49,11 @@ class Lifecycle final : public EngineObserver {
   void RequestStop() ABSL_LOCKS_EXCLUDED(mutex_);
   // Until a stop is asked for or the device is lost; OK or why.
   absl::Status WaitForStop() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Refuses new requests, lets running ones finish. False: some still ran after the timeout.
+  // Refuses new requests, lets running ones finish. False: some still ran after the timeout, or the
+  // device was lost, at which it returns.
   bool Drain(const DrainOptions&) ABSL_LOCKS_EXCLUDED(mutex_);
+  // OK, or why the device is lost.
+  absl::Status device() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   ServerState state() const ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -68,6 +71,8 @@ class Lifecycle final : public EngineObserver {
   };
 
   void ShowHealth() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Until the device is lost and everybody heard of it, at most for `time`; whether it is.
+  bool WaitForLoss(absl::Duration time) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   AdmissionGate& gate_;
   EngineObserver& observer_;

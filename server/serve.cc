@@ -106,14 +106,25 @@ void PrintAddresses(const Listener& listener, const std::optional<MetricsPort>& 
   std::fflush(stdout);
 }
 
-// Until nothing runs any more and nobody listens.
-void WindDown(const ServerConfig& config, Lifecycle& lifecycle, const VariationsService& service,
+// Whoever was not answered by a device that hangs hears UNAVAILABLE when the connection ends.
+[[noreturn]] void EndWithoutDevice(AdmissionGate& gate, const VariationsService& service,
+                                   Listener& listener) {
+  if (gate.WaitUntilEmpty(kDeviceLostGrace) && service.WaitUntilAnswered(kDeviceLostGrace)) {
+    listener.Shutdown(kHangUpGrace);
+  }
+  std::_Exit(kCannotServe);  // a broken device may hang whoever tidies up after it
+}
+
+// Until nothing runs any more and nobody listens; false: something runs, or the device is lost.
+bool WindDown(const ServerConfig& config, Lifecycle& lifecycle, const VariationsService& service,
               Listener& listener, HealthPort& health) {
   NotifySystemd(config.notify_socket, "STOPPING=1\nSTATUS=draining");
-  if (lifecycle.Drain(config.drain)) service.WaitUntilAnswered(kAnswerGrace);
+  if (!lifecycle.Drain(config.drain)) return false;
+  service.WaitUntilAnswered(kAnswerGrace);
   health.self_dial.reset();
   listener.Shutdown(kHangUpGrace);
   lifecycle.DetachHealth();
+  return true;
 }
 
 }  // namespace
@@ -184,15 +195,11 @@ int Serve(const ServerConfig& config,
 
   const absl::Status stop = lifecycle.WaitForStop();
   metrics.SetServing(false);
-  if (!stop.ok()) {
-    // Whoever was not answered by a device that hangs hears UNAVAILABLE when the connection ends.
-    if (gate.WaitUntilEmpty(kDeviceLostGrace) && service.WaitUntilAnswered(kDeviceLostGrace)) {
-      (*listener)->Shutdown(kHangUpGrace);
-    }
-    std::_Exit(kCannotServe);  // a broken device may hang whoever tidies up after it
-  }
-  WindDown(config, lifecycle, service, **listener, *health);
-  return is_sandbox_lost ? kCannotServe : kClean;
+  const bool is_drained = stop.ok() && WindDown(config, lifecycle, service, **listener, *health);
+  const ExitCode code = is_sandbox_lost ? kCannotServe : kClean;
+  if (is_drained) return code;
+  if (!lifecycle.device().ok()) EndWithoutDevice(gate, service, **listener);
+  std::_Exit(code);  // a call that goes on would hold up gRPC and the engine's thread
 }
 
 }  // namespace image_variations

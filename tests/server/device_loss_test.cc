@@ -1,7 +1,10 @@
 // The server program when its device is gone or hangs: callers hear of it, probes hear of it, and
 // the process ends, so that something else can start it anew.
+#include <signal.h>
+
 #include <future>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -95,6 +98,60 @@ std::vector<std::string> AllFaults() {
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryStickyError, DeviceLoss, ::testing::ValuesIn(AllFaults()));
+
+// SIGTERM while a call runs.
+struct Drain {
+  grpc::Status call;
+  absl::Duration exit_after;  // the signal
+  int exit_code = 0;
+};
+
+Drain DrainWhileACallRuns(const std::vector<std::string>& flags) {
+  FakeServerProcess server(flags, "10ms");
+  const auto stub = v1::VariationService::NewStub(server.NewChannel());
+  v1::StreamVariationsRequest request;
+  *request.mutable_generation() = Request(1, 200);
+  grpc::ClientContext context;
+  const auto stream = stub->StreamVariations(&context, request);
+  v1::StreamVariationsResponse event;
+  stream->Read(&event);
+  const absl::Time signalled = absl::Now();
+  server.Signal(SIGTERM);
+  Drain drain;
+  while (stream->Read(&event)) {
+  }
+  drain.call = stream->Finish();
+  drain.exit_code = server.WaitForExit();
+  drain.exit_after = absl::Now() - signalled;
+  return drain;
+}
+
+class DeviceLossWhileDraining : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(DeviceLossWhileDraining, EndsTheProcess) {
+  const absl::Duration fault_after = 49 * absl::Milliseconds(10);  // the UNet calls before it
+  const absl::Duration noticed_after = GetParam() == "hang" ? kHangIsNoticed : absl::ZeroDuration();
+  absl::Duration exit_after = absl::InfiniteDuration();
+  for (int attempt = 0; attempt < 3 && exit_after > absl::Seconds(2); ++attempt) {
+    const Drain drain =
+        DrainWhileACallRuns({"--hang-timeout=200ms", "--inject-faults=denoise:50=" + GetParam()});
+    ASSERT_EQ(drain.call.error_code(), grpc::StatusCode::UNAVAILABLE);
+    ASSERT_EQ(drain.exit_code, 1);
+    exit_after = std::min(exit_after, drain.exit_after - fault_after - noticed_after);
+  }
+  EXPECT_LE(exit_after, absl::Seconds(2));
+  RecordProperty("exit_after_ms", static_cast<int>(absl::ToInt64Milliseconds(exit_after)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, DeviceLossWhileDraining, ::testing::Values("hang", "cuda-719"));
+
+TEST(DeviceThatHangs, HoldsUpNobodyBeyondTheDrainTimeout) {
+  const Drain drain = DrainWhileACallRuns(
+      {"--hang-timeout=1h", "--drain-timeout=200ms", "--inject-faults=denoise:5=hang"});
+  EXPECT_EQ(drain.call.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(drain.exit_code, 0);
+  EXPECT_LE(drain.exit_after, absl::Seconds(10));  // one of gRPC's grace; without end otherwise
+}
 
 void ExpectOneRequestToEndWith(grpc::StatusCode code, const std::string& fault) {
   FakeServerProcess server({"--inject-faults=denoise:3=" + fault});

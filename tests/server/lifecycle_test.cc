@@ -50,6 +50,32 @@ TEST(Lifecycle, DrainGivesUpAfterItsTimeout) {
   running.join();
 }
 
+// As the watchdog says it of a call that goes on and on.
+TEST(Lifecycle, DrainEndsWhenTheDeviceIsLost) {
+  HeldEngine held;
+  TestServer server(held.Options());
+  held.is_armed = true;
+  std::thread running([&] { Generate(server, Request()); });
+  held.is_held.WaitForNotification();
+  std::thread drain([&] { EXPECT_FALSE(server.lifecycle().Drain({})); });
+  ASSERT_TRUE(Eventually([&] { return server.lifecycle().state() == ServerState::kDraining; }));
+  server.lifecycle().OnDeviceLost(absl::DeadlineExceededError("denoise hangs"));
+  drain.join();
+  EXPECT_EQ(server.lifecycle().device().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(server.lifecycle().state(), ServerState::kFailed);
+  held.release.Notify();
+  running.join();
+}
+
+TEST(Lifecycle, DrainEndsWhenTheDeviceIsLostBeforeItRefuses) {
+  TestServer server;
+  std::thread drain(
+      [&] { EXPECT_FALSE(server.lifecycle().Drain({.delay = absl::InfiniteDuration()})); });
+  server.lifecycle().OnDeviceLost(absl::DataLossError("error 719"));
+  drain.join();
+  EXPECT_EQ(server.lifecycle().state(), ServerState::kFailed);
+}
+
 TEST(Lifecycle, LostDeviceAnswersUnavailableAndEndsTheServer) {
   std::atomic<bool> is_lost = false;
   TestServer server({.set_up_runner = [&is_lost](FakeModelRunner& runner) {
