@@ -17,6 +17,7 @@ namespace {
 namespace v1 = imagevariations::v1;
 
 constexpr absl::Duration kLineFullRetryDelay = absl::Seconds(1);
+constexpr absl::Duration kDrainingRetryDelay = absl::Seconds(1);  // another replica takes it
 constexpr int kPreviewQuality = 80;
 
 // Whether a sample's status is about the whole request.
@@ -161,7 +162,9 @@ absl::StatusOr<Job> GenerateCall::MakeJob() {
                                     : context_.sandbox->Decode(image_, limits);
   if (absl::IsResourceExhausted(image.status())) return DescribeStop(image.status(), 0, 0);
   if (absl::IsUnavailable(image.status())) {
-    return MakeError(image.status().code(), reason::kDraining, image.status().message());
+    return WithRetryDelay(
+        MakeError(image.status().code(), reason::kDraining, image.status().message()),
+        kDrainingRetryDelay);
   }
   if (absl::IsInternal(image.status())) {
     return MakeError(image.status().code(), reason::kInternal, image.status().message());

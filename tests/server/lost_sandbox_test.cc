@@ -42,8 +42,10 @@ TEST(LostSandbox, FinishesWhatRunsTakesNothingNewAndEndsWithAnError) {
   watch.WaitForEnd();
   grpc::ClientContext other_context;
   v1::GenerateVariationsResponse response;
-  EXPECT_EQ(stub->GenerateVariations(&other_context, Request(), &response).error_code(),
-            grpc::StatusCode::UNAVAILABLE);
+  const grpc::Status refused = stub->GenerateVariations(&other_context, Request(), &response);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(DetailsOf(refused).reason, "DRAINING");
+  EXPECT_TRUE(DetailsOf(refused).retry_delay);
   while (stream->Read(&event)) {
   }
   EXPECT_TRUE(stream->Finish().ok());

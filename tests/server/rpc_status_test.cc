@@ -1,5 +1,10 @@
 #include "server/rpc_status.h"
 
+#include <fstream>
+#include <iterator>
+#include <regex>
+#include <string>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/server/error_details.h"
@@ -57,6 +62,25 @@ TEST(RpcStatus, NotesOfLowerCodeStayInTheProcess) {
   absl::Status status = absl::InternalError("oops");
   status.SetPayload("imagevariations/note", absl::Cord("secret"));
   EXPECT_THAT(ToGrpcStatus(status).error_details(), ::testing::Not(HasSubstr("secret")));
+}
+
+TEST(RpcStatus, EveryReasonIsInTheManualsTableOfErrors) {
+  const auto read = [](const char* path) {
+    std::ifstream file(path);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  const std::string page = read("docs/operating.md");
+  const size_t begin = page.find("\n## Errors\n");
+  ASSERT_NE(begin, std::string::npos);
+  const std::string table = page.substr(begin, page.find("\n## ", begin + 1) - begin);
+  const std::string header = read("server/rpc_status.h");
+  const std::regex constant("constexpr char k[A-Za-z]+\\[\\] = \"([A-Z_]+)\";");
+  int reasons = 0;
+  for (std::sregex_iterator it(header.begin(), header.end(), constant), end; it != end; ++it) {
+    ++reasons;
+    EXPECT_THAT(table, HasSubstr("`" + (*it)[1].str() + "`"));
+  }
+  EXPECT_GE(reasons, 19);
 }
 
 }  // namespace
