@@ -40,6 +40,6 @@ code=0
   >"$folder/said" 2>&1 || code=$?
 cat "$folder/said"
 [ "$code" = 3 ] || { echo "check_cuda: the server ended with $code, expected 3" >&2; exit 1; }
-[ "$(wc -l <"$folder/said")" = 1 ] && grep -q 'no device cuda:0.*CUDA' "$folder/said" ||
-  { echo "check_cuda: expected one line that names the missing device" >&2; exit 1; }
+[ "$(wc -l <"$folder/said")" = 1 ] && grep -q 'no device cuda:0.*NVIDIA driver' "$folder/said" ||
+  { echo "check_cuda: expected one line that names the missing driver" >&2; exit 1; }
 echo "check_cuda: without a device the server says so in one line and ends with 3"

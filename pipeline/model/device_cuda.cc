@@ -32,6 +32,10 @@ std::string WhyNoGpu() {
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error == cudaSuccess) return absl::StrCat("the driver shows ", count);
   cudaGetLastError();  // or the next call of LibTorch would find it
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+    return "there is no NVIDIA driver";  // CUDA's own words are of one that is too old
+  }
   return absl::StrCat(cudaGetErrorString(error), " (CUDA error ", static_cast<int>(error), ")");
 }
 
