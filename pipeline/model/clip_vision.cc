@@ -1,12 +1,39 @@
 #include "pipeline/model/clip_vision.h"
 
+#include "ATen/Parallel.h"
 #include "ATen/TensorOperators.h"
 #include "ATen/ops/cat.h"
 #include "ATen/ops/conv2d.h"
 #include "ATen/ops/sigmoid.h"
 #include "pipeline/model/device.h"
+#include "pipeline/model/vector_math.h"
 
 namespace image_variations {
+namespace {
+
+// A token at a time, so that where a token stands does not decide which loop it falls into.
+template <typename T>
+void QuickGeluInPlace(const at::Tensor& tokens) {
+  const int64_t width = tokens.size(-1);
+  T* const first = tokens.mutable_data_ptr<T>();
+  at::parallel_for(0, tokens.numel() / width, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) QuickGelu(first + i * width, width, first + i * width);
+  });
+}
+
+// Of dense (rows, tokens, width), which it may change.
+at::Tensor QuickGelu(const at::Tensor& tokens) {
+  if (tokens.is_cpu() && tokens.scalar_type() == at::kBFloat16) {
+    QuickGeluInPlace<c10::BFloat16>(tokens);
+  } else if (tokens.is_cpu() && tokens.scalar_type() == at::kFloat) {
+    QuickGeluInPlace<float>(tokens);
+  } else {
+    return tokens * at::sigmoid(tokens * 1.702);
+  }
+  return tokens;
+}
+
+}  // namespace
 
 ClipEncoderLayer ClipEncoderLayer::Load(const WeightScope& scope, const ClipVisionConfig& config) {
   const int width = config.hidden_size;
@@ -28,8 +55,7 @@ at::Tensor ClipEncoderLayer::Forward(const at::Tensor& tokens) const {
   const at::Tensor h = self_attn.ForwardAdd(layer_norm1.Forward(tokens), tokens);
   const at::Tensor normed = layer_norm2.Forward(h);
   if (!quick_gelu) return fc2.ForwardAdd(fc1.ForwardGelu(normed), h);
-  const at::Tensor wide = fc1.Forward(normed);
-  return fc2.ForwardAdd(wide * at::sigmoid(wide * 1.702), h);
+  return fc2.ForwardAdd(QuickGelu(fc1.Forward(normed)), h);
 }
 
 ClipVision ClipVision::Load(const WeightScope& component, const ClipVisionConfig& config) {

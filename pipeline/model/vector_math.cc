@@ -71,6 +71,15 @@ IV_BODY void ScaleShiftBody(const T* x, const float* scale, const float* shift, 
 }
 
 template <typename T>
+IV_BODY void QuickGeluBody(const T* x, int64_t size, T* out) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < size; ++i) {
+    const float value = Load(x + i);
+    Store(value / (1.0f + Exp(-1.702f * value)), out + i);
+  }
+}
+
+template <typename T>
 IV_BODY void MultiplyBody(const float* x, int64_t size, float factor, T* out) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < size; ++i) Store(x[i] * factor, out + i);
@@ -106,6 +115,12 @@ IV_CLONES void ScaleShiftSilu(const float* x, const float* scale, const float* s
 IV_CLONES void ScaleShiftSilu(const BFloat16* x, const float* scale, const float* shift,
                               int64_t size, BFloat16* out) {
   ScaleShiftBody<true>(x, scale, shift, size, out);
+}
+
+IV_CLONES void QuickGelu(const float* x, int64_t size, float* out) { QuickGeluBody(x, size, out); }
+
+IV_CLONES void QuickGelu(const BFloat16* x, int64_t size, BFloat16* out) {
+  QuickGeluBody(x, size, out);
 }
 
 IV_CLONES void Multiply(const float* x, int64_t size, float factor, float* out) {

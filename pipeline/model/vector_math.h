@@ -22,6 +22,10 @@ void ScaleShiftSilu(const float* x, const float* scale, const float* shift, int6
 void ScaleShiftSilu(const c10::BFloat16* x, const float* scale, const float* shift, int64_t size,
                     c10::BFloat16* out);
 
+// CLIP's "quick GELU": out[i] = x[i] / (1 + exp(-1.702 * x[i])), where `out` may be `x`.
+void QuickGelu(const float* x, int64_t size, float* out);
+void QuickGelu(const c10::BFloat16* x, int64_t size, c10::BFloat16* out);
+
 // out[i] = x[i] * factor.
 void Multiply(const float* x, int64_t size, float factor, float* out);
 void Multiply(const float* x, int64_t size, float factor, c10::BFloat16* out);
