@@ -24,8 +24,8 @@ namespace image_variations {
 namespace {
 
 constexpr int kSpareBytes = 32 << 20;  // beside what the decoder says it needs
-constexpr rlim_t kCpuSeconds = 2;
-constexpr time_t kWallSeconds = 20;  // of a process that waits for something
+constexpr rlim_t kCpuSeconds = 3;      // a second more than the decoder gives itself
+constexpr time_t kWallSeconds = 20;    // of a process that waits for something
 constexpr size_t kMaxMessageBytes = 4096;
 
 struct Question {

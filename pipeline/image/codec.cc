@@ -80,8 +80,8 @@ absl::StatusOr<ImageHeader> Peek(absl::string_view bytes, const DecodeLimits& li
 
 absl::StatusOr<Image> Decode(absl::string_view bytes, const DecodeLimits& limits) {
   ASSIGN_OR_RETURN(const FormatAndHeader header, ReadHeader(bytes, limits));
-  return header.format == ImageFormat::kJpeg ? DecodeJpeg(bytes, header.stored)
-                                             : DecodePng(bytes, header.stored);
+  return header.format == ImageFormat::kJpeg ? DecodeJpeg(bytes, header.stored, limits.max_cpu)
+                                             : DecodePng(bytes, header.stored, limits.max_cpu);
 }
 
 absl::StatusOr<std::string> Encode(const Image& image, const EncodeOptions& options) {

@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "pipeline/image/image.h"
 
 namespace image_variations {
@@ -21,12 +22,13 @@ enum class ImageFormat { kJpeg, kPng };
 // "image/jpeg" or "image/png".
 absl::string_view MimeType(ImageFormat);
 
-// Checked before anything is allocated.
+// Checked before anything is allocated; max_cpu while the picture is decoded.
 struct DecodeLimits {
   int64_t max_bytes = 10 << 20;           // encoded
   int64_t max_pixels = 50'000'000;        // width x height; a PNG inflates to 4 times as many bytes
   int max_side = 16'384;                  // pixels
-  int64_t max_pixel_scans = 500'000'000;  // pixels x scans of a progressive JPEG: bounds CPU time
+  int64_t max_pixel_scans = 500'000'000;  // pixels x scans of a progressive JPEG
+  absl::Duration max_cpu = absl::Seconds(2);  // of the decoding thread
 };
 
 // What the bytes say of themselves, before decoding.

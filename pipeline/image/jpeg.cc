@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/memory_guard.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/image/cpu_budget.h"
 #include "pipeline/image/exif_orientation.h"
 #include "pipeline/image/longjmp_guard.h"
 #include "pipeline/image/metadata.h"
@@ -63,9 +64,23 @@ jpeg_error_mgr MakeErrorManager() {
   return errors;
 }
 
+// What libjpeg asks at every row, and at every row of blocks of every scan. `base` first: libjpeg
+// hands back a pointer to it.
+struct BudgetMonitor {
+  jpeg_progress_mgr base{};
+  CpuBudget budget;
+
+  explicit BudgetMonitor(absl::Duration max_cpu) : budget(max_cpu) {
+    base.progress_monitor = [](j_common_ptr jpeg) {
+      CpuBudget& left = reinterpret_cast<BudgetMonitor*>(jpeg->progress)->budget;
+      if (left.IsUsedUp()) static_cast<LongjmpGuard*>(jpeg->client_data)->Fail(left.Refusal());
+    };
+  }
+};
+
 class Decompressor {
  public:
-  Decompressor() {
+  explicit Decompressor(absl::Duration max_cpu) : monitor_(max_cpu) {
     jpeg_.err = &errors_;
     jpeg_.client_data = &guard_;
   }
@@ -76,6 +91,7 @@ class Decompressor {
   absl::Status Start(absl::string_view bytes, int64_t max_working_bytes) {
     return guard_.Run([&] {
       jpeg_create_decompress(&jpeg_);
+      jpeg_.progress = &monitor_.base;
       jpeg_.mem->max_memory_to_use = static_cast<long>(max_working_bytes);
       jpeg_mem_src(&jpeg_, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
       jpeg_read_header(&jpeg_, TRUE);
@@ -103,6 +119,7 @@ class Decompressor {
  private:
   jpeg_error_mgr errors_ = MakeErrorManager();
   LongjmpGuard guard_;
+  BudgetMonitor monitor_;
   jpeg_decompress_struct jpeg_{};
 };
 
@@ -205,8 +222,9 @@ class Compressor {
 
 }  // namespace
 
-absl::StatusOr<Image> DecodeJpeg(absl::string_view bytes, const StoredHeader& header) {
-  Decompressor jpeg;
+absl::StatusOr<Image> DecodeJpeg(absl::string_view bytes, const StoredHeader& header,
+                                 absl::Duration max_cpu) {
+  Decompressor jpeg(max_cpu);
   RETURN_IF_ERROR(jpeg.Start(bytes, header.working_bytes));
   if (jpeg.width() != header.width || jpeg.height() != header.height) {
     return absl::InvalidArgumentError("JPEG is damaged: its size is ambiguous");

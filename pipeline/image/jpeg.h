@@ -14,7 +14,8 @@ namespace image_variations {
 // damaged data is an error; four harmless ones that cameras and old programs cause are not
 // (extraneous bytes before a marker, an unknown JFIF version or Adobe transform, odd scan numbers
 // in a sequential file).
-absl::StatusOr<Image> DecodeJpeg(absl::string_view bytes, const StoredHeader& header);
+absl::StatusOr<Image> DecodeJpeg(absl::string_view bytes, const StoredHeader& header,
+                                 absl::Duration max_cpu);
 
 // options.format is kJpeg. Optimised Huffman tables; chroma at half size below quality 90.
 absl::StatusOr<std::string> EncodeJpeg(const Image&, const EncodeOptions& options);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/memory_guard.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/image/cpu_budget.h"
 #include "pipeline/image/exif_orientation.h"
 #include "pipeline/image/longjmp_guard.h"
 #include "pipeline/image/metadata.h"
@@ -168,7 +169,9 @@ class PngWriter {
 
 }  // namespace
 
-absl::StatusOr<Image> DecodePng(absl::string_view bytes, const StoredHeader& header) {
+absl::StatusOr<Image> DecodePng(absl::string_view bytes, const StoredHeader& header,
+                                absl::Duration max_cpu) {
+  CpuBudget budget(max_cpu);
   PngReader png(bytes);
   RETURN_IF_ERROR(png.Start(header));
   UprightImage upright(header);
@@ -179,6 +182,7 @@ absl::StatusOr<Image> DecodePng(absl::string_view bytes, const StoredHeader& hea
     for (int y = 0; y < header.height; ++y) {
       uint8_t* row = rows.data() + static_cast<size_t>(y) % kept_rows * png.row_bytes();
       RETURN_IF_ERROR(png.ReadRow(row));
+      if (budget.IsUsedUp()) return budget.Refusal();
       if (pass < png.passes()) continue;
       if (png.has_alpha()) CompositeOnWhite(row, header.width);
       upright.PutRow(y, row);

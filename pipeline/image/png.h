@@ -12,7 +12,8 @@ namespace image_variations {
 
 // `header` is what ReadPngHeader says of these bytes. Alpha a over white: each 8-bit channel c
 // becomes round(c a / 255) + 255 - a.
-absl::StatusOr<Image> DecodePng(absl::string_view bytes, const StoredHeader& header);
+absl::StatusOr<Image> DecodePng(absl::string_view bytes, const StoredHeader& header,
+                                absl::Duration max_cpu);
 
 // options.format is kPng.
 absl::StatusOr<std::string> EncodePng(const Image&, const EncodeOptions& options);

@@ -141,6 +141,18 @@ TEST(Bombs, TwentyThousandJpegSegmentsCostsNothing) {
   ExpectCheap(CostOfDecoding(bytes.insert(2, segments)), absl::StatusCode::kOk);
 }
 
+// Of 64 rows, or of rows of blocks in scans.
+TEST(Bombs, PicturesEndWhenTheirProcessorTimeIsUsedUp) {
+  const DecodeLimits no_time{.max_cpu = absl::ZeroDuration()};
+  const std::string jpeg = EncodeImage(MakeNoise(64, 64), {.format = ImageFormat::kJpeg}).value();
+  for (const std::string& bytes : {EncodeImage(MakeNoise(64, 64), {}).value(), jpeg,
+                                   ZeroPng(64, 64, PngColor::kRgb, 8), JpegWithScans(512, 0)}) {
+    EXPECT_TRUE(DecodeImage(bytes, {}).ok());
+    const absl::Status refused = DecodeImage(bytes, no_time).status();
+    EXPECT_EQ(refused.code(), absl::StatusCode::kOutOfRange) << refused;
+  }
+}
+
 TEST(Bombs, ALargeProgressiveJpegThatIsTakenEndsInTime) {
   const Cost cost = CostOfDecoding(JpegWithScans(6'000, 0));  // 36 MP
   EXPECT_EQ(cost.code, absl::StatusCode::kOk);
