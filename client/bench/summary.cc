@@ -40,6 +40,7 @@ void CountEndings(const History& history, absl::Duration useful, LoadSummary& su
       summary.failed_samples += record.failed;
     } else if (record.refused) {
       refusals[record.reason].push_back(record.time_to_answer);
+      summary.refusal_times.push_back(record.time_to_answer);
     } else if (record.given_up && absl::IsCancelled(record.status)) {
       ++summary.given_up;
     } else {
@@ -47,6 +48,7 @@ void CountEndings(const History& history, absl::Duration useful, LoadSummary& su
     }
   }
   for (auto& [reason, times] : refusals) summary.refusals[reason] = Describe(std::move(times));
+  std::sort(summary.refusal_times.begin(), summary.refusal_times.end());
 }
 
 void DescribeTimes(const History& history, LoadSummary& summary) {

@@ -45,6 +45,7 @@ struct LoadSummary {
   Distribution latency = {};   // of the finished ones, from when they were due
   Distribution lateness = {};  // of sending: the load generator's own
   std::map<std::string, Distribution> refusals = {};  // reason -> time to answer
+  std::vector<absl::Duration> refusal_times = {};     // to answer, of all of them, ascending
   std::map<std::string, int64_t> failures = {};       // reason -> requests
   int64_t given_up = 0;                               // cancelled by the caller
   int64_t retries = 0, retries_admitted = 0;

@@ -82,10 +82,14 @@ Json TargetsToJson(const LoadTargets& targets) {
 Json EndingsToJson(const LoadSummary& summary) {
   Json refusals = Json::object();
   for (const auto& [reason, times] : summary.refusals) refusals[reason] = ToJson(times);
+  // Each of them, so that percentiles of several runs together can be told.
+  Json refusal_times = Json::array();
+  for (const absl::Duration time : summary.refusal_times) refusal_times.push_back(Seconds(time));
   Json json = {{"sent", summary.sent},
                {"finished", summary.finished},
                {"in_time", summary.in_time},
                {"refused", refusals},
+               {"refusal_seconds", refusal_times},
                {"failed", Json(summary.failures)},
                {"given_up", summary.given_up},
                {"retries", summary.retries},

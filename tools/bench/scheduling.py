@@ -18,6 +18,7 @@ soak      twice the highest valid rate, with callers that leave, pictures that a
 import argparse
 import contextlib
 import json
+import math
 import os
 import signal
 import statistics
@@ -113,9 +114,9 @@ def overload(a, report):
         share = goodput[factor] / peak
         report.row(f"goodput at {factor} times the highest valid rate, of its peak", f"{share:.2f}", ">= 0.9",
                    a.quick or share >= 0.9)
-    late = [refusals["p99"] for run in runs[10] for refusals in run["requests"]["refused"].values()]
-    refusal = statistics.median(late) * 1e3 if late else 0.0
-    report.row("refusals at 10 times: p99 of the time to answer", f"{refusal:.1f} ms", "<= 20 ms",
+    times = sorted(time for run in runs[10] for time in run["requests"]["refusal_seconds"])
+    refusal = percentile(times, 99) * 1e3 if times else 0.0
+    report.row(f"refusals at 10 times: p99 of the time to answer, of {len(times)}", f"{refusal:.1f} ms", "<= 20 ms",
                a.quick or refusal <= 20)
     for factor in (1, 10):
         errors = [run["prediction_error"]["median"] for run in runs[factor] if "prediction_error" in run]
@@ -125,6 +126,11 @@ def overload(a, report):
     wrong = sum(wrong_answers(run) for run in measured)
     report.row(f"requests not answered exactly once, of {sum(run['requests']['sent'] for run in measured)}", wrong, "0",
                wrong == 0)
+
+
+def percentile(ascending, percent):
+    """The least value that so many are at or below: one that was measured."""
+    return ascending[max(0, math.ceil(percent / 100 * len(ascending) - 1e-9) - 1)]
 
 
 class PacedBench:

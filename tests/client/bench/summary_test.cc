@@ -141,6 +141,7 @@ TEST(Summary, EveryRequestIsCountedOnce) {
   EXPECT_EQ(summary.finished, 10);
   EXPECT_EQ(summary.refusals.at("QUEUE_FULL").count, 2);
   EXPECT_EQ(summary.refusals.at("QUEUE_FULL").p99, absl::Milliseconds(9));
+  EXPECT_THAT(summary.refusal_times, ElementsAre(absl::Milliseconds(1), absl::Milliseconds(9)));
   EXPECT_EQ(summary.failures.at("UNAVAILABLE"), 1);
   EXPECT_EQ(summary.given_up, 1);
   EXPECT_TRUE(summary.history_is_right());
