@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -16,6 +17,7 @@ namespace image_variations {
 namespace {
 
 constexpr char kScheme[] = "bearer ";
+constexpr size_t kMaxOwnName = 64;
 
 absl::Status Invalid(absl::string_view why) {
   return MakeError(absl::StatusCode::kUnauthenticated, reason::kTokenInvalid,
@@ -53,6 +55,38 @@ std::string AllowedName(const std::vector<std::string>& names,
   return found == names.end() ? "" : *found;
 }
 
+bool IsOwnName(const std::string& name) {
+  return !name.empty() && name.size() <= kMaxOwnName && std::ranges::all_of(name, [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || absl::StrContains("-_.:/@", c);
+  });
+}
+
+// What the caller calls itself under `key`.
+absl::StatusOr<Caller> IdentifyByItself(const std::vector<std::string>& names,
+                                        const std::string& key) {
+  if (names.size() == 1 && IsOwnName(names.front())) {
+    return Caller{.name = absl::StrCat("metadata:", names.front())};
+  }
+  const std::string limit =
+      absl::StrCat("one value of 1 to ", kMaxOwnName, " letters, digits and -_.:/@");
+  return MakeFieldError(
+      reason::kInvalidField,
+      {{.field = absl::StrCat("metadata ", key),
+        .value = absl::StrCat(names.size(), names.size() == 1 ? " value" : " values"),
+        .limit = limit,
+        .message = absl::StrCat("must be ", limit)}});
+}
+
+std::vector<std::string> MetadataOf(const grpc::CallbackServerContext& context,
+                                    const std::string& key) {
+  std::vector<std::string> values;
+  const auto [begin, end] = context.client_metadata().equal_range(key);
+  for (auto value = begin; value != end; ++value) {
+    values.emplace_back(value->second.data(), value->second.size());
+  }
+  return values;
+}
+
 std::vector<std::string> Values(const grpc::AuthContext& context, const char* property) {
   std::vector<std::string> values;
   for (const grpc::string_ref& value : context.FindPropertyValues(property)) {
@@ -63,12 +97,11 @@ std::vector<std::string> Values(const grpc::AuthContext& context, const char* pr
 
 }  // namespace
 
-Presented PresentedBy(const grpc::CallbackServerContext& context) {
+Presented PresentedBy(const grpc::CallbackServerContext& context,
+                      const std::string& caller_metadata) {
   Presented presented;
-  const auto [begin, end] = context.client_metadata().equal_range("authorization");
-  for (auto value = begin; value != end; ++value) {
-    presented.authorizations.emplace_back(value->second.data(), value->second.size());
-  }
+  presented.authorizations = MetadataOf(context, "authorization");
+  if (!caller_metadata.empty()) presented.own_names = MetadataOf(context, caller_metadata);
   if (const auto auth = context.auth_context(); auth != nullptr && auth->IsPeerAuthenticated()) {
     presented.certificate_names = Values(*auth, GRPC_X509_SAN_PROPERTY_NAME);
     if (presented.certificate_names.empty()) {
@@ -106,6 +139,8 @@ absl::StatusOr<Caller> Authenticator::Identify(const Presented& presented, Right
   }
   if (options_.wants_tokens()) {
     ASSIGN_OR_RETURN(caller, IdentifyByToken(presented));
+  } else if (presented.certificate_names.empty() && !presented.own_names.empty()) {
+    ASSIGN_OR_RETURN(caller, IdentifyByItself(presented.own_names, options_.caller_metadata));
   }
   if (needed == Right::kGenerate && caller.right != Right::kGenerate) {
     return NotAllowed(caller.name, "ask for variations");

@@ -1,4 +1,5 @@
-// Says who makes a call: by bearer token, by client certificate, or by address alone.
+// Says who makes a call: by bearer token, by client certificate, by what it says itself where it is
+// believed, or by address alone.
 #pragma once
 
 #include <memory>
@@ -26,6 +27,9 @@ struct AuthenticatorOptions {
   std::string jwt_audience;
   std::string jwt_scope;                  // needed for Right::kGenerate; empty: none
   std::vector<std::string> client_names;  // of certificates that may call; empty: all that verify
+  // Metadata key by which callers name themselves, where nothing better names them. They are
+  // believed: for fairness and limits between those who are trusted, as by a proxy that sets it.
+  std::string caller_metadata;
 
   bool wants_tokens() const { return !token_file.empty() || !jwt_keys.empty(); }
 };
@@ -34,13 +38,15 @@ struct AuthenticatorOptions {
 struct Presented {
   std::vector<std::string> authorizations;     // values of the metadata key
   std::vector<std::string> certificate_names;  // of a verified certificate: DNS, URI, ... or CN
+  std::vector<std::string> own_names;          // values of caller_metadata's key
   std::string address;                         // without port
 };
 
-Presented PresentedBy(const grpc::CallbackServerContext&);
+Presented PresentedBy(const grpc::CallbackServerContext&, const std::string& caller_metadata);
 
 struct Caller {
-  std::string name;  // "token:NAME", "jwt:SUBJECT", "certificate:NAME" or "address:IP"
+  // "token:NAME", "jwt:SUBJECT", "certificate:NAME", "metadata:NAME" or "address:IP"
+  std::string name;
   Right right = Right::kGenerate;
 };
 
@@ -51,8 +57,10 @@ class Authenticator {
   static absl::StatusOr<std::unique_ptr<Authenticator>> Make(AuthenticatorOptions, const Clock&);
 
   // UNAUTHENTICATED: TOKEN_MISSING, TOKEN_INVALID. PERMISSION_DENIED, NOT_ALLOWED: the caller is
-  // known, and may not ask for this.
+  // known, and may not ask for this. INVALID_ARGUMENT, INVALID_FIELD: it names itself, and not
+  // well.
   absl::StatusOr<Caller> Identify(const Presented&, Right needed) ABSL_LOCKS_EXCLUDED(mutex_);
+  const std::string& caller_metadata() const { return options_.caller_metadata; }
 
  private:
   Authenticator(AuthenticatorOptions, const Clock&);

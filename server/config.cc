@@ -113,6 +113,9 @@ std::vector<Flag> Flags(ServerConfig* c) {
        "largest gRPC metadata of a call"},
       {"max-concurrent-streams", Number(&c->listener.max_concurrent_streams, 1, 1'000'000),
        "calls of one connection at a time"},
+      {"caller-metadata", Text(&c->authentication.caller_metadata, "KEY"),
+       "metadata key by which callers without token and certificate name themselves; empty: their "
+       "address does"},
       {"caller-max-requests", Number(&c->caller_limits.max_requests, 0, 1'000'000),
        "requests of one caller at a time; 0: no limit"},
       {"caller-max-unet-rows",
@@ -252,6 +255,13 @@ absl::Status CheckTls(const TlsFiles& tls) {
   return absl::OkStatus();
 }
 
+// Of text that a caller may set.
+bool IsMetadataKey(const std::string& key) {
+  return !absl::StartsWith(key, "grpc-") && !absl::EndsWith(key, "-bin") &&
+         key != "authorization" &&
+         key.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_.") == key.npos;
+}
+
 absl::Status CheckAuthentication(const ServerConfig& config) {
   const AuthenticatorOptions& options = config.authentication;
   const bool has_keys = !options.jwt_keys.empty();
@@ -264,6 +274,12 @@ absl::Status CheckAuthentication(const ServerConfig& config) {
   }
   if (!options.client_names.empty() && config.listener.tls.client_ca.empty()) {
     return absl::InvalidArgumentError("--client-names needs --client-ca");
+  }
+  if (!options.caller_metadata.empty() && !IsMetadataKey(options.caller_metadata)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--caller-metadata is \"", options.caller_metadata,
+        "\", needed lower-case letters, digits, \"-\", \"_\" and \".\", not beginning with "
+        "\"grpc-\", not ending in \"-bin\", not authorization"));
   }
   return absl::OkStatus();
 }

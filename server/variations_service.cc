@@ -87,7 +87,7 @@ void VariationsService::Serve(Engine& engine) {
 // Before anything of the request is looked at.
 absl::StatusOr<Caller> VariationsService::Identify(const grpc::CallbackServerContext& context,
                                                    absl::string_view trace_id, Right needed) {
-  const Presented presented = PresentedBy(context);
+  const Presented presented = PresentedBy(context, authenticator_.caller_metadata());
   absl::StatusOr<Caller> caller = authenticator_.Identify(presented, needed);
   if (caller.ok()) return caller;
   Log(Severity::kDebug, "caller refused",

@@ -41,6 +41,36 @@ TEST_F(AuthenticatorTest, WithoutTokensTheAddressIsTheCaller) {
   EXPECT_EQ(caller->name, "address:ipv4:10.0.0.1");
 }
 
+TEST_F(AuthenticatorTest, CallersNameThemselvesWhereNothingBetterDoes) {
+  const Presented presented{.own_names = {"team-a/job.7"}, .address = "ipv4:10.0.0.1"};
+  const AuthenticatorOptions believing{.caller_metadata = "x-caller"};
+  EXPECT_EQ(Make(believing)->Identify(presented, Right::kGenerate)->name, "metadata:team-a/job.7");
+  Presented with_certificate = presented;
+  with_certificate.certificate_names = {"a.example"};
+  EXPECT_EQ(Make(believing)->Identify(with_certificate, Right::kGenerate)->name,
+            "certificate:a.example");
+  AuthenticatorOptions with_tokens = believing;
+  with_tokens.token_file = TokenFile(LineFor("secret", "alice"));
+  Presented with_token = presented;
+  with_token.authorizations = {"Bearer secret"};
+  EXPECT_EQ(Make(with_tokens)->Identify(with_token, Right::kGenerate)->name, "token:alice");
+  EXPECT_EQ(Make(believing)->Identify({.address = "ipv4:10.0.0.1"}, Right::kGenerate)->name,
+            "address:ipv4:10.0.0.1");
+}
+
+TEST_F(AuthenticatorTest, WhatIsNoNameIsRefused) {
+  const auto authenticator = Make({.caller_metadata = "x-caller"});
+  const std::vector<std::vector<std::string>> cases = {
+      {""}, {"a b"}, {"line\n"}, {"na\xc3\xafve"}, {std::string(65, 'a')}, {"a", "b"}};
+  for (const auto& names : cases) {
+    const absl::Status status =
+        authenticator->Identify({.own_names = names}, Right::kInspect).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << names[0];
+    EXPECT_EQ(ReasonOf(status), "INVALID_FIELD") << names[0];
+  }
+  EXPECT_TRUE(authenticator->Identify({.own_names = {std::string(64, 'a')}}, Right::kInspect).ok());
+}
+
 TEST_F(AuthenticatorTest, TokenNamesItsCaller) {
   const auto authenticator = Make({.token_file = TokenFile(LineFor("secret", "alice"))});
   EXPECT_EQ(authenticator->Identify(Bearer("secret"), Right::kGenerate)->name, "token:alice");

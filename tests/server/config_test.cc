@@ -155,6 +155,14 @@ TEST(Config, HalfOfTlsOrOfJsonWebTokensIsRefused) {
   EXPECT_THAT(ErrorOf({"--jwt-scope=s"}), HasSubstr("--jwt-scope needs --jwt-keys"));
 }
 
+TEST(Config, CallersAreNamedByAKeyThatTheyMaySet) {
+  EXPECT_EQ(ReadConfig({"--caller-metadata=x-team.id_2"}).authentication.caller_metadata,
+            "x-team.id_2");
+  for (const char* key : {"X-Team", "a b", "grpc-timeout", "trace-bin", "authorization"}) {
+    EXPECT_THAT(ErrorOf({absl::StrCat("--caller-metadata=", key)}), HasSubstr(key));
+  }
+}
+
 TEST(Config, NamesAreAListWithCommas) {
   const ServerConfig config = ReadConfig(
       {"--tls-cert=c", "--tls-key=k", "--client-ca=a", "--client-names=a.example,b.example"});

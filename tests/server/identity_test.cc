@@ -262,6 +262,31 @@ TEST_F(Tokens, OneCallerBeyondItsLimitDoesNotHoldUpAnother) {
   EXPECT_EQ(Told(Generate(server.stub(), "alice")), kServed);
 }
 
+TEST(CallerMetadata, NamesCallersOfOneAddress) {
+  HeldEngine held;
+  TestServerOptions options = held.Options();
+  options.authentication.caller_metadata = "x-caller";
+  options.caller_limits = {.max_requests = 1};
+  TestServer server(std::move(options));
+  const auto generate = [&server](const std::string& caller) {
+    grpc::ClientContext context;
+    context.AddMetadata("x-caller", caller);
+    v1::GenerateVariationsResponse response;
+    return server.stub().GenerateVariations(&context, Request(), &response);
+  };
+  held.is_armed = true;
+  std::thread running([&] { EXPECT_EQ(Told(generate("ann")), kServed); });
+  held.is_held.WaitForNotification();
+  const grpc::Status refused = generate("ann");
+  EXPECT_EQ(Told(refused), "8 CALLER_LIMIT");
+  EXPECT_EQ(DetailsOf(refused).metadata["caller"], "metadata:ann");
+  EXPECT_EQ(Told(generate("an n")), "3 INVALID_FIELD");
+  std::thread other([&] { EXPECT_EQ(Told(generate("bob")), kServed); });
+  held.release.Notify();
+  running.join();
+  other.join();
+}
+
 TEST(Certificates, OnlyTheNamedMayCall) {
   const CertificateAuthority authority("authority");
   const TemporaryFolder folder;
