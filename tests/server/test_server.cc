@@ -30,7 +30,7 @@ TestServer::TestServer(TestServerOptions options, bool serves)
       gate_(options.admission),
       lifecycle_(gate_, metrics_),
       ledger_(options.ledger, clock_),
-      codecs_(2),
+      codecs_(kCodecThreads),
       engine_thread_(options.engine, FakeRunner(std::move(options.set_up_runner)), clock_,
                      lifecycle_),
       service_(options.limits, options.engine, clock_, lifecycle_, *authenticator_, caller_limits_,

@@ -38,6 +38,7 @@ struct TestServerOptions {
 class TestServer {
  public:
   using Stub = imagevariations::v1::VariationService::Stub;
+  static constexpr int kCodecThreads = 2;
 
   // Serves when it returns, unless `serves` is false: then it stays as a server that still loads.
   explicit TestServer(TestServerOptions options = {}, bool serves = true);
@@ -49,6 +50,7 @@ class TestServer {
   AdmissionGate& gate() { return gate_; }
   Lifecycle& lifecycle() { return lifecycle_; }
   Metrics& metrics() { return metrics_; }
+  WorkerPool& codecs() { return codecs_; }
   Engine& engine() { return *engine_thread_.WaitUntilWarm().value(); }
 
   // "SERVING" or "NOT_SERVING", as grpc.health.v1 says of `service`.

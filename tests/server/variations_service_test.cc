@@ -140,6 +140,28 @@ TEST(GenerateVariations, ValidateOnlyChecksAndDoesNothing) {
   EXPECT_EQ(reply.response.metrics().unet_rows(), 0);
 }
 
+TEST(GenerateVariations, ValidateOnlyIsRefusedAsTheRequestItselfWouldBe) {
+  HeldEngine held;
+  TestServerOptions options = held.Options();
+  options.admission.max_requests = 1;
+  TestServer server(options);
+  held.is_armed = true;
+  std::thread first([&] { EXPECT_TRUE(Generate(server, Request()).status.ok()); });
+  held.is_held.WaitForNotification();
+  v1::GenerateVariationsRequest question = Request();
+  question.set_validate_only(true);
+  question.set_request_id("123e4567-e89b-12d3-a456-426614174000");
+  const Reply refused = Generate(server, question);
+  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(refused.details().reason, "QUEUE_FULL");
+  EXPECT_NE(refused.details().retry_delay, std::nullopt);
+  EXPECT_EQ(server.gate().requests(), 1);
+  held.release.Notify();
+  first.join();
+  EXPECT_TRUE(Generate(server, question).status.ok());
+  ExpectIdle(server);
+}
+
 TEST(GenerateVariations, UnsafePictureIsFilteredAndTheCallSucceeds) {
   TestServer server({.set_up_runner = [](FakeModelRunner& runner) { runner.seeds_unsafe = {11}; }});
   const Reply reply = Generate(server, Request(/*samples=*/2));
@@ -455,7 +477,9 @@ TEST(StreamVariations, StartingServerSaysSo) {
 }
 
 TEST(GetModel, TellsModelDefaultsAndLimits) {
-  TestServer server;
+  SlowSteps slow;
+  slow.is_slow = true;  // already in the warm-up
+  TestServer server(slow.Options(absl::Milliseconds(250)));
   grpc::ClientContext context;
   v1::GetModelResponse model;
   ASSERT_TRUE(server.stub().GetModel(&context, {}, &model).ok());
@@ -474,7 +498,12 @@ TEST(GetServerStatus, TellsStateAndStepCosts) {
   v1::GetServerStatusResponse status;
   ASSERT_TRUE(server.stub().GetServerStatus(&context, {}, &status).ok());
   EXPECT_EQ(status.state(), v1::GetServerStatusResponse::STATE_SERVING);
-  EXPECT_EQ(status.step_costs_size(), 5);  // 1, 2, 4, 8, 16 rows
+  ASSERT_EQ(status.step_costs_size(), 5);  // 1, 2, 4, 8, 16 rows
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(status.step_costs(i).rows(), 1 << i);
+    EXPECT_EQ(status.step_costs(i).time().seconds(), 0);
+    EXPECT_NEAR(status.step_costs(i).time().nanos(), 250'000'000, 1000);
+  }
 }
 
 TEST(Metrics, CountRpcsRequestsAndWork) {

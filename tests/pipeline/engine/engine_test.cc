@@ -17,7 +17,10 @@ using ::testing::IsEmpty;
 // Keeps all that it hears.
 class Recorder final : public JobListener {
  public:
-  void OnProgress(const JobProgress& progress) override { steps.push_back(progress.steps_done); }
+  void OnProgress(const JobProgress& progress) override {
+    steps.push_back(progress.steps_done);
+    remaining.push_back(progress.predicted_remaining);
+  }
   void OnSample(int index, absl::StatusOr<SampleResult> result) override {
     indices.push_back(index);
     statuses.push_back(result.status());
@@ -29,6 +32,7 @@ class Recorder final : public JobListener {
   void OnDone(const JobMetrics& heard) override { metrics.push_back(heard); }
 
   std::vector<int> steps;
+  std::vector<absl::Duration> remaining;  // as predicted
   std::vector<int> indices;
   std::vector<absl::Status> statuses;
   std::vector<SampleResult> results;
@@ -196,6 +200,38 @@ TEST_F(EngineTest, CancelStopsAtTheNextStep) {
   EXPECT_THAT(heard_[1]->steps, ElementsAre(2));
   EXPECT_EQ(engine_->status().samples_running, 0);
   EXPECT_EQ(runner_->embedded_jobs(), 0);
+}
+
+TEST_F(EngineTest, CancelDuringAStepMakesItTheLast) {
+  int steps = 0;
+  runner_->on_denoise = [&](absl::Span<const StepRow>) {
+    if (++steps == 3) engine_->Cancel(JobId{1}, absl::CancelledError("left"));
+  };
+  ASSERT_TRUE(engine_->Submit(MakeJob(1, 10)).ok());
+  RunToTheEnd();
+  EXPECT_EQ(steps, 3);
+  EXPECT_THAT(heard_[1]->statuses, ElementsAre(absl::CancelledError("left")));
+}
+
+TEST_F(EngineTest, WhatRemainsIsPredictedAsItThenTakes) {
+  bool is_warm = false;
+  runner_->on_call = [&](absl::string_view verb, int) {
+    if (verb == "Denoise") clock_.Advance(absl::Milliseconds(10));
+    // The small picture of the warm-up has a sixteenth of the area.
+    if (verb == "DecodeLatents") clock_.Advance(absl::Milliseconds(is_warm ? 8 : 0.5));
+  };
+  ASSERT_TRUE(engine_->WarmUp().ok());
+  is_warm = true;
+  ASSERT_TRUE(engine_->Submit(MakeJob(1, 5)).ok());
+  RunToTheEnd();
+  std::vector<double> milliseconds;
+  for (const absl::Duration remaining : heard_[1]->remaining) {
+    milliseconds.push_back(absl::ToDoubleMilliseconds(remaining));
+  }
+  using ::testing::DoubleNear;
+  EXPECT_THAT(milliseconds,
+              ElementsAre(DoubleNear(48, 0.1), DoubleNear(38, 0.1), DoubleNear(28, 0.1),
+                          DoubleNear(18, 0.1), DoubleNear(8, 0.1)));
 }
 
 TEST_F(EngineTest, CancelOfAnUnknownJobIsIgnored) {

@@ -1,0 +1,149 @@
+// What is done for callers who leave, through real gRPC: nothing more.
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <string>
+#include <thread>
+
+#include "absl/strings/numbers.h"
+#include "absl/synchronization/notification.h"
+#include "grpcpp/client_context.h"
+#include "grpcpp/create_channel.h"
+#include "gtest/gtest.h"
+#include "pipeline/base/status_macros.h"
+#include "prometheus/text_serializer.h"
+#include "tests/server/test_calls.h"
+#include "tests/server/test_server.h"
+
+namespace image_variations {
+namespace {
+
+namespace v1 = imagevariations::v1;
+
+// Far more work than is done before a caller has left.
+constexpr int kManySamples = 500;
+constexpr int kManySteps = 900;
+
+// One sample at a time.
+TestServerOptions ForMuchWork(std::atomic<int>* decoded) {
+  return {.limits = {.max_sample_count = kManySamples, .max_step_count = kManySteps},
+          .engine = {.batcher = {.max_slots = 1, .max_rows = 2}},
+          .admission = {.max_unet_rows_ahead = int64_t{1} << 40},
+          .set_up_runner = [decoded](FakeModelRunner& runner) {
+            runner.on_call = [decoded](absl::string_view verb, int rows) {
+              if (verb == "DecodeLatents") *decoded += rows;
+            };
+          }};
+}
+
+v1::StreamVariationsRequest MuchWork(int steps) {
+  v1::StreamVariationsRequest request;
+  *request.mutable_generation() = Request(kManySamples, steps);
+  request.set_progress(true);
+  return request;
+}
+
+bool IsEngineIdle(TestServer& server) {
+  const EngineStatus status = server.engine().status();
+  return status.samples_running == 0 && status.samples_waiting == 0;
+}
+
+TEST(LeavingCaller, LeavesFinishedPicturesThatAreNotEncoded) {
+  std::atomic<int> decoded = 0;
+  TestServer server(ForMuchWork(&decoded));
+  decoded = 0;  // the warm-up's
+  grpc::ClientContext context;
+  const auto reader = server.stub().StreamVariations(&context, MuchWork(kManySteps / 2));
+  ASSERT_TRUE(Eventually([&] { return server.engine().status().samples_running > 0; }));
+  absl::Notification release_codecs;
+  for (int i = 0; i < TestServer::kCodecThreads; ++i) {
+    server.codecs().Run([&] { release_codecs.WaitForNotification(); });
+  }
+  EXPECT_TRUE(Eventually([&] { return decoded > 2; }));
+  context.TryCancel();
+  EXPECT_TRUE(Eventually([&] { return IsEngineIdle(server); }));
+  EXPECT_LT(decoded, kManySamples);
+  release_codecs.Notify();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  ExpectIdle(server);
+  const std::string metrics =
+      prometheus::TextSerializer().Serialize(server.metrics().registry()->Collect());
+  EXPECT_NE(metrics.find("stage_duration_seconds_count{stage=\"encode\"} 0"), std::string::npos);
+}
+
+// Passes on what two sockets say, until it is cut, without a word to either side.
+class Wire {
+ public:
+  explicit Wire(const std::string& address) {
+    const size_t colon = address.rfind(':');
+    int port = 0;
+    IV_CHECK(absl::SimpleAtoi(address.substr(colon + 1), &port));
+    sockaddr_in local{};
+    local.sin_family = AF_INET;
+    local.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    auto* any = reinterpret_cast<sockaddr*>(&local);
+    socklen_t size = sizeof local;
+    IV_CHECK(bind(door_, any, size) == 0 && listen(door_, 1) == 0);
+    IV_CHECK(getsockname(door_, any, &size) == 0);
+    port_ = ntohs(local.sin_port);
+    local.sin_port = htons(static_cast<uint16_t>(port));
+    IV_CHECK(connect(to_server_, any, sizeof local) == 0);
+    thread_ = std::thread([this] { Pass(); });
+  }
+  ~Wire() { thread_.join(); }
+
+  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+  void Cut() { is_cut_ = true; }
+
+ private:
+  void Pass() {
+    const int to_client = accept(door_, nullptr, nullptr);
+    std::array<pollfd, 2> ends = {pollfd{to_client, POLLIN, 0}, pollfd{to_server_, POLLIN, 0}};
+    std::array<char, 1 << 14> bytes;
+    while (!is_cut_) {
+      poll(ends.data(), ends.size(), /*timeout=*/10);
+      for (size_t i = 0; i < ends.size(); ++i) {
+        if (ends[i].revents == 0) continue;
+        const ssize_t count = read(ends[i].fd, bytes.data(), bytes.size());
+        if (count <= 0) is_cut_ = true;
+        if (count > 0)
+          IV_CHECK(write(ends[1 - i].fd, bytes.data(), static_cast<size_t>(count)) > 0);
+      }
+    }
+    const linger at_once{1, 0};  // a reset, as of a machine that is gone
+    setsockopt(to_server_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    for (const int socket : {to_server_, to_client, door_}) close(socket);
+  }
+
+  const int door_ = socket(AF_INET, SOCK_STREAM, 0);
+  const int to_server_ = socket(AF_INET, SOCK_STREAM, 0);
+  int port_ = 0;
+  std::atomic<bool> is_cut_ = false;
+  std::thread thread_;
+};
+
+TEST(LeavingCaller, WhoseConnectionBreaksLeavesNoRows) {
+  std::atomic<int> decoded = 0;
+  TestServer server(ForMuchWork(&decoded));
+  decoded = 0;
+  Wire wire(server.address());
+  const auto stub = v1::VariationService::NewStub(
+      grpc::CreateChannel(wire.address(), grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  const auto reader = stub->StreamVariations(&context, MuchWork(kManySteps));
+  v1::StreamVariationsResponse event;
+  while (reader->Read(&event) && !event.has_progress()) {
+  }
+  ASSERT_TRUE(event.has_progress());
+  wire.Cut();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  ExpectIdle(server);
+  EXPECT_LT(decoded, kManySamples);
+}
+
+}  // namespace
+}  // namespace image_variations
