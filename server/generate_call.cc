@@ -18,7 +18,6 @@ namespace v1 = imagevariations::v1;
 
 constexpr absl::Duration kLineFullRetryDelay = absl::Seconds(1);
 constexpr absl::Duration kDrainingRetryDelay = absl::Seconds(1);  // another replica takes it
-constexpr int kPreviewQuality = 80;
 
 // Whether a sample's status is about the whole request.
 bool StopsTheCall(const absl::Status& status) {
@@ -202,29 +201,18 @@ void GenerateCall::OnProgress(const JobProgress& news) {
   reply_.OnProgress(std::move(progress));
 }
 
-// Dropped while as many wait as there are samples: then the codec threads are behind.
 void GenerateCall::OnPreview(int index, int step, CheckedImage picture) {
-  if (picture.blocked() || is_cancelled() || waiting_previews_ >= request_.sample_count) return;
-  ++waiting_previews_;
+  if (picture.blocked() || is_cancelled()) return;
+  if (!previews_.Put({index, step, std::make_shared<const CheckedImage>(std::move(picture))})) {
+    return;
+  }
   ++open_parts_;
-  context_.codecs.Run([self = shared_from_this(), index, step, picture = std::move(picture)] {
-    self->EncodePreview(index, step, picture);
-    --self->waiting_previews_;
+  context_.codecs.Run([self = shared_from_this()] {
+    for (auto& [sample, preview] : self->previews_.TakeAll()) {
+      self->reply_.OnPreview(std::move(preview));
+    }
     self->EndPart();
   });
-}
-
-// Codec thread. Without metadata: it is no result.
-void GenerateCall::EncodePreview(int index, int step, const CheckedImage& picture) {
-  absl::StatusOr<std::string> bytes = EncodeChecked(
-      picture, {.format = ImageFormat::kJpeg, .jpeg_quality = kPreviewQuality, .parameters = {}});
-  if (!bytes.ok()) return;
-  v1::Preview preview;
-  preview.set_index(index);
-  preview.set_step(step);
-  preview.set_mime_type(std::string(MimeType(ImageFormat::kJpeg)));
-  preview.set_image(*std::move(bytes));
-  reply_.OnPreview(std::move(preview));
 }
 
 void GenerateCall::OnSample(int index, absl::StatusOr<SampleResult> result) {

@@ -20,6 +20,7 @@
 #include "server/decode_sandbox.h"
 #include "server/generate_reply.h"
 #include "server/metrics.h"
+#include "server/preview_pictures.h"
 #include "server/request_validator.h"
 #include "server/worker_pool.h"
 
@@ -71,7 +72,6 @@ class GenerateCall final : public JobListener, public std::enable_shared_from_th
   void DecodeAndSubmit();
   absl::StatusOr<Job> MakeJob();
   void Encode(int index, const SampleResult&);
-  void EncodePreview(int index, int step, const CheckedImage&);
   void AnswerFailed(int index, const absl::Status& why);
   void EndPart();
   void Finish(const absl::Status&);
@@ -91,11 +91,11 @@ class GenerateCall final : public JobListener, public std::enable_shared_from_th
   CallerTicket caller_ticket_;  // these two from admission on
   AdmissionTicket ticket_;
   absl::Duration decode_time_;
-  JobMetrics job_metrics_;                 // written before the last EndPart
-  bool has_every_picture_ = true;          // so far; engine thread only
-  std::atomic<int> steps_done_ = 0;        // over all samples
-  std::atomic<int> open_parts_ = 0;        // samples to answer, previews to encode, and OnDone
-  std::atomic<int> waiting_previews_ = 0;  // of them
+  JobMetrics job_metrics_;           // written before the last EndPart
+  bool has_every_picture_ = true;    // so far; engine thread only
+  std::atomic<int> steps_done_ = 0;  // over all samples
+  std::atomic<int> open_parts_ = 0;  // samples to answer, previews to pass on, and OnDone
+  LatestPreviews previews_;
 
   mutable absl::Mutex mutex_;
   bool is_cancelled_ ABSL_GUARDED_BY(mutex_) = false;

@@ -49,13 +49,13 @@ void StreamReactor::OnProgress(v1::Progress progress) {
   Advance();
 }
 
-// One that is drawn later, by another thread, may come earlier.
-void StreamReactor::OnPreview(v1::Preview preview) {
+// Another codec thread may have been quicker with a later one.
+void StreamReactor::OnPreview(PreviewPicture preview) {
   if (!wants_previews_) return;
   {
     absl::MutexLock lock(&mutex_);
-    v1::Preview& latest = previews_[preview.index()];
-    if (preview.step() > latest.step()) latest = std::move(preview);
+    PreviewPicture& latest = previews_[preview.index];
+    if (preview.step > latest.step) latest = std::move(preview);
   }
   Advance();
 }
@@ -90,8 +90,17 @@ void StreamReactor::Write(v1::StreamVariationsResponse event) {
   Advance();
 }
 
+// In turn, so that every sample is seen by a reader that is slower than the steps.
+PreviewPicture StreamReactor::TakePreview() {
+  auto next = previews_.upper_bound(last_preview_);
+  if (next == previews_.end()) next = previews_.begin();
+  last_preview_ = next->first;
+  return std::move(previews_.extract(next).mapped());
+}
+
 void StreamReactor::Advance() {
   std::optional<absl::Status> end;
+  std::optional<PreviewPicture> preview;
   {
     absl::MutexLock lock(&mutex_);
     if (is_writing_) return;
@@ -106,7 +115,7 @@ void StreamReactor::Advance() {
     } else if (progress_) {
       *written_.mutable_progress() = *std::exchange(progress_, std::nullopt);
     } else if (!previews_.empty()) {
-      *written_.mutable_preview() = std::move(previews_.extract(previews_.begin()).mapped());
+      preview = TakePreview();
     } else if (end_) {
       end.swap(end_);
     } else {
@@ -117,9 +126,21 @@ void StreamReactor::Advance() {
   if (end) {
     share_.caller = {};
     Finish(record_.End(*end));
-  } else {
-    StartWrite(&written_);
+    return;
   }
+  if (preview) {
+    absl::StatusOr<v1::Preview> encoded = EncodePreview(*preview);
+    if (!encoded.ok()) {
+      {
+        absl::MutexLock lock(&mutex_);
+        is_writing_ = false;  // there is no memory for it: left out
+      }
+      Advance();
+      return;
+    }
+    *written_.mutable_preview() = *std::move(encoded);
+  }
+  StartWrite(&written_);
 }
 
 }  // namespace image_variations

@@ -45,7 +45,7 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public GenerateReply
 
   void OnAdmitted(imagevariations::v1::Admitted, int sample_count) override;
   void OnProgress(imagevariations::v1::Progress) override {}
-  void OnPreview(imagevariations::v1::Preview) override {}
+  void OnPreview(PreviewPicture) override {}
   void OnVariation(imagevariations::v1::Variation) override;
   void OnEnd(absl::StatusOr<imagevariations::v1::Completed>) override;
 
@@ -64,8 +64,8 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public GenerateReply
 };
 
 // Writes a request's news as events, one at a time. Of progress, and of each sample's previews,
-// only the latest waits for a slow reader; what else can wait is bounded by the request's samples.
-// Deletes itself when gRPC is done.
+// only the latest waits for a slow reader, and previews are encoded when their turn comes; what
+// else can wait is bounded by the request's samples. Deletes itself when gRPC is done.
 class StreamReactor final
     : public grpc::ServerWriteReactor<imagevariations::v1::StreamVariationsResponse>,
       public GenerateReply {
@@ -85,7 +85,7 @@ class StreamReactor final
 
   void OnAdmitted(imagevariations::v1::Admitted, int sample_count) override;
   void OnProgress(imagevariations::v1::Progress) override ABSL_LOCKS_EXCLUDED(mutex_);
-  void OnPreview(imagevariations::v1::Preview) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnPreview(PreviewPicture) override ABSL_LOCKS_EXCLUDED(mutex_);
   void OnVariation(imagevariations::v1::Variation) override;
   void OnEnd(absl::StatusOr<imagevariations::v1::Completed>) override ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -99,6 +99,7 @@ class StreamReactor final
   void Write(imagevariations::v1::StreamVariationsResponse) ABSL_LOCKS_EXCLUDED(mutex_);
   // Begins the next write or the end, when none is under way. This may be gone when it returns.
   void Advance() ABSL_LOCKS_EXCLUDED(mutex_);
+  PreviewPicture TakePreview() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   RpcRecord record_;
   OpenAnswers& answers_;
@@ -109,7 +110,8 @@ class StreamReactor final
   absl::Mutex mutex_;
   std::deque<imagevariations::v1::StreamVariationsResponse> waiting_ ABSL_GUARDED_BY(mutex_);
   std::optional<imagevariations::v1::Progress> progress_ ABSL_GUARDED_BY(mutex_);
-  std::map<int, imagevariations::v1::Preview> previews_ ABSL_GUARDED_BY(mutex_);  // by sample
+  std::map<int, PreviewPicture> previews_ ABSL_GUARDED_BY(mutex_);  // by sample
+  int last_preview_ ABSL_GUARDED_BY(mutex_) = -1;            // the sample whose turn was last
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);  // known and not yet told
   bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;          // or ended
   bool is_broken_ ABSL_GUARDED_BY(mutex_) = false;

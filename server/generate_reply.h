@@ -3,6 +3,7 @@
 
 #include "absl/status/statusor.h"
 #include "imagevariations/v1/image_variations.pb.h"
+#include "server/preview_pictures.h"
 
 namespace image_variations {
 
@@ -13,8 +14,8 @@ class GenerateReply {
   virtual ~GenerateReply() = default;
   virtual void OnAdmitted(imagevariations::v1::Admitted, int sample_count) = 0;
   virtual void OnProgress(imagevariations::v1::Progress) = 0;
-  // Previews may be lost on the way.
-  virtual void OnPreview(imagevariations::v1::Preview) = 0;
+  // Previews may be lost on the way. Not the engine's thread: encoding may follow.
+  virtual void OnPreview(PreviewPicture) = 0;
   virtual void OnVariation(imagevariations::v1::Variation) = 0;
   virtual void OnEnd(absl::StatusOr<imagevariations::v1::Completed>) = 0;
 };

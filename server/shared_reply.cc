@@ -96,7 +96,7 @@ void SharedReply::OnProgress(v1::Progress progress) {
   for (const Listener& listener : listeners_) listener.reply->OnProgress(progress);
 }
 
-void SharedReply::OnPreview(v1::Preview preview) {
+void SharedReply::OnPreview(PreviewPicture preview) {
   absl::MutexLock lock(&mutex_);
   for (const Listener& listener : listeners_) listener.reply->OnPreview(preview);
 }

@@ -46,7 +46,7 @@ class SharedReply final : public GenerateReply, public std::enable_shared_from_t
   void OnAdmitted(imagevariations::v1::Admitted, int sample_count) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   void OnProgress(imagevariations::v1::Progress) override ABSL_LOCKS_EXCLUDED(mutex_);
-  void OnPreview(imagevariations::v1::Preview) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnPreview(PreviewPicture) override ABSL_LOCKS_EXCLUDED(mutex_);
   void OnVariation(imagevariations::v1::Variation) override ABSL_LOCKS_EXCLUDED(mutex_);
   void OnEnd(absl::StatusOr<imagevariations::v1::Completed>) override ABSL_LOCKS_EXCLUDED(mutex_);
 

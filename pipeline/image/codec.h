@@ -52,6 +52,7 @@ absl::StatusOr<Image> DecodeImage(absl::string_view bytes, const DecodeLimits&);
 struct EncodeOptions {
   ImageFormat format = ImageFormat::kPng;
   int jpeg_quality = 95;  // 1 to 100, 4:4:4 from 90 on
+  bool is_quick = false;  // JPEG: one pass less over the picture, some bytes more
   // Generation parameters in AUTOMATIC1111's text form, UTF-8: PNG tEXt (iTXt if not Latin-1) key
   // "parameters", JPEG EXIF UserComment. Given, the picture is also marked as made by a model: XMP
   // Iptc4xmpExt:DigitalSourceType = trainedAlgorithmicMedia. Absent: no metadata at all.

@@ -22,7 +22,8 @@ namespace image_variations {
 namespace {
 
 constexpr int kFullChromaQuality = 90;
-constexpr size_t kFirstOutputBytes = 64 << 10;
+constexpr size_t kLeastOutputBytes = 2 << 10;
+constexpr size_t kFirstOutputBytes = 64 << 10;  // at most
 
 absl::Status StatusOf(j_common_ptr jpeg) {
   char text[JMSG_LENGTH_MAX];
@@ -141,7 +142,10 @@ struct StringDestination {
   std::string bytes;
 
   StringDestination() {
-    base.init_destination = [](j_compress_ptr jpeg) { Of(jpeg)->Grow(0, kFirstOutputBytes); };
+    base.init_destination = [](j_compress_ptr jpeg) {
+      const size_t pixels = size_t{jpeg->image_width} * jpeg->image_height;
+      Of(jpeg)->Grow(0, std::clamp(pixels, kLeastOutputBytes, kFirstOutputBytes));
+    };
     base.empty_output_buffer = [](j_compress_ptr jpeg) -> boolean {
       const size_t full = Of(jpeg)->bytes.size();
       Of(jpeg)->Grow(full, 2 * full);
@@ -173,7 +177,7 @@ class Compressor {
   Compressor(const Compressor&) = delete;
   Compressor& operator=(const Compressor&) = delete;
 
-  absl::Status Start(const Image& image, int quality) {
+  absl::Status Start(const Image& image, const EncodeOptions& options) {
     return guard_.Run([&] {
       jpeg_create_compress(&jpeg_);
       jpeg_.dest = &destination_.base;
@@ -182,9 +186,9 @@ class Compressor {
       jpeg_.input_components = 3;
       jpeg_.in_color_space = JCS_RGB;
       jpeg_set_defaults(&jpeg_);
-      jpeg_set_quality(&jpeg_, quality, TRUE);
-      jpeg_.optimize_coding = TRUE;
-      if (quality >= kFullChromaQuality) {
+      jpeg_set_quality(&jpeg_, options.jpeg_quality, TRUE);
+      jpeg_.optimize_coding = options.is_quick ? FALSE : TRUE;
+      if (options.jpeg_quality >= kFullChromaQuality) {
         jpeg_.comp_info[0].h_samp_factor = 1;
         jpeg_.comp_info[0].v_samp_factor = 1;
       }
@@ -252,7 +256,7 @@ absl::StatusOr<std::string> EncodeJpeg(const Image& image, const EncodeOptions& 
                                               " pixels per side"));
   }
   Compressor jpeg;
-  RETURN_IF_ERROR(jpeg.Start(image, options.jpeg_quality));
+  RETURN_IF_ERROR(jpeg.Start(image, options));
   if (options.parameters) {
     ASSIGN_OR_RETURN(const std::string exif, MakeExifApp1(*options.parameters));
     RETURN_IF_ERROR(jpeg.WriteApp1(exif));

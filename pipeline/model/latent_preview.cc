@@ -1,7 +1,7 @@
 #include "pipeline/model/latent_preview.h"
 
 #include <algorithm>
-#include <cmath>
+#include <cstdint>
 
 #include "ATen/CPUGeneratorImpl.h"
 #include "ATen/TensorOperators.h"
@@ -27,6 +27,8 @@ at::Tensor AsRows(const at::Tensor& picture) {
   return ToHost(picture).squeeze(0).flatten(1).t().to(at::kDouble);
 }
 
+uint8_t ToByte(float value) { return static_cast<uint8_t>(std::clamp(value, 0.0f, 255.0f) + 0.5f); }
+
 }  // namespace
 
 LatentPreview LatentPreview::Fit(const VaeDecoder& vae, int64_t channels, at::Device device) {
@@ -48,23 +50,32 @@ LatentPreview LatentPreview::Fit(const VaeDecoder& vae, int64_t channels, at::De
   return LatentPreview(std::vector<float>(first, first + map.numel()));
 }
 
-// A loop of its own: for so few numbers each tensor operation would cost more than all of it.
-Image LatentPreview::Draw(const at::Tensor& latents) const {
-  const at::Tensor on_cpu = ToHost(latents.to(at::kFloat)).contiguous();
-  const auto channels = static_cast<size_t>(on_cpu.size(1));
-  const auto pixels = static_cast<size_t>(on_cpu.size(2) * on_cpu.size(3));
-  const float* values = on_cpu.const_data_ptr<float>();
-  Image image{static_cast<int>(on_cpu.size(3)), static_cast<int>(on_cpu.size(2)), {}};
+// A loop of its own over both: for so few numbers each tensor operation would cost more than all of
+// it. On the CPU nothing is copied.
+Image LatentPreview::Draw(const at::Tensor& a, double a_weight, const at::Tensor& b,
+                          double b_weight) const {
+  const at::Tensor a_there = ToHost(a.to(at::kDouble)).contiguous();
+  const at::Tensor b_there = ToHost(b.to(at::kDouble)).contiguous();
+  const auto channels = static_cast<size_t>(a_there.size(1));
+  const auto pixels = static_cast<size_t>(a_there.size(2) * a_there.size(3));
+  const double* from_a = a_there.const_data_ptr<double>();
+  const double* from_b = b_there.const_data_ptr<double>();
+  const float* constant = &map_[3 * channels];
+  Image image{static_cast<int>(a_there.size(3)), static_cast<int>(a_there.size(2)), {}};
   image.rgb.resize(3 * pixels);
   for (size_t pixel = 0; pixel < pixels; ++pixel) {
-    for (size_t colour = 0; colour < 3; ++colour) {
-      float sum = map_[3 * channels + colour];
-      for (size_t channel = 0; channel < channels; ++channel) {
-        sum += map_[3 * channel + colour] * values[channel * pixels + pixel];
-      }
-      image.rgb[3 * pixel + colour] =
-          static_cast<uint8_t>(std::lround(std::clamp(sum, 0.0f, 255.0f)));
+    float red = constant[0], green = constant[1], blue = constant[2];
+    for (size_t channel = 0; channel < channels; ++channel) {
+      const size_t at = channel * pixels + pixel;
+      const auto latent = static_cast<float>(a_weight * from_a[at] + b_weight * from_b[at]);
+      red += map_[3 * channel] * latent;
+      green += map_[3 * channel + 1] * latent;
+      blue += map_[3 * channel + 2] * latent;
     }
+    uint8_t* to = &image.rgb[3 * pixel];
+    to[0] = ToByte(red);
+    to[1] = ToByte(green);
+    to[2] = ToByte(blue);
   }
   return image;
 }

@@ -16,8 +16,9 @@ class LatentPreview {
   // latent's pixels to the latent.
   static LatentPreview Fit(const VaeDecoder&, int64_t channels, at::Device device);
 
-  // Latents (1, channels, h, w), of any type on any device, to w x h pixels.
-  Image Draw(const at::Tensor& latents) const;
+  // Latents (1, channels, h, w), of any type on any device: `a` so many times, plus `b` so many
+  // times, to w x h pixels.
+  Image Draw(const at::Tensor& a, double a_weight, const at::Tensor& b, double b_weight) const;
 
  private:
   explicit LatentPreview(std::vector<float> map) : map_(std::move(map)) {}

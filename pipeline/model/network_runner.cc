@@ -164,8 +164,8 @@ absl::StatusOr<std::vector<Image>> NetworkRunner::PreviewLatents(absl::Span<cons
       const double alpha_cumprod = alphas_cumprod_[timestep];
       const LinearForm original = OriginalSample(
           info_.sampler.prediction_type, {std::sqrt(alpha_cumprod), std::sqrt(1 - alpha_cumprod)});
-      images.push_back(preview_->Draw(slot.input * (slot.input_scale * original.sample) +
-                                      slot.prediction * original.prediction));
+      images.push_back(preview_->Draw(slot.input, slot.input_scale * original.sample,
+                                      slot.prediction, original.prediction));
     }
     return images;
   });

@@ -22,7 +22,7 @@ struct Listener final : GenerateReply {
     heard.push_back("admitted " + std::to_string(sample_count));
   }
   void OnProgress(v1::Progress) override { heard.push_back("progress"); }
-  void OnPreview(v1::Preview) override { heard.push_back("preview"); }
+  void OnPreview(PreviewPicture) override { heard.push_back("preview"); }
   void OnVariation(v1::Variation variation) override { heard.push_back(variation.image()); }
   void OnEnd(absl::StatusOr<v1::Completed> end) override {
     heard.push_back(absl::StatusCodeToString(end.status().code()));

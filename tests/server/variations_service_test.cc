@@ -308,53 +308,6 @@ TEST(StreamVariations, ReaderThatComesLateMissesOnlyProgress) {
   ExpectIdle(server);
 }
 
-std::vector<v1::Preview> Previews(TestServer& server, const v1::StreamVariationsRequest& request) {
-  grpc::ClientContext context;
-  const auto reader = server.stub().StreamVariations(&context, request);
-  std::vector<v1::Preview> previews;
-  v1::StreamVariationsResponse event;
-  while (reader->Read(&event)) {
-    if (event.has_preview()) previews.push_back(event.preview());
-  }
-  EXPECT_TRUE(reader->Finish().ok());
-  return previews;
-}
-
-TEST(StreamVariations, PreviewsComeEverySoManyStepsSmallAndAsJpeg) {
-  TestServer server({.engine = {.safety = SafetyMode::kOff}});
-  v1::StreamVariationsRequest request;
-  *request.mutable_generation() = Request(1, 9);
-  request.mutable_preview()->set_interval_steps(4);
-  request.mutable_preview()->set_max_size(4);
-  for (const v1::Preview& preview : Previews(server, request)) {
-    EXPECT_EQ(preview.index(), 0);
-    EXPECT_EQ(preview.step() % 4, 0);
-    EXPECT_EQ(preview.mime_type(), "image/jpeg");
-    const Image image = DecodeImage(preview.image(), {}).value();
-    EXPECT_EQ(image.width, 4);
-    EXPECT_EQ(image.rgb[0], preview.step());  // what FakeModelRunner draws
-  }
-  ExpectIdle(server);
-}
-
-TEST(StreamVariations, WhoDoesNotAskGetsNoPreviews) {
-  TestServer server({.engine = {.safety = SafetyMode::kOff}});
-  v1::StreamVariationsRequest request;
-  *request.mutable_generation() = Request(1, 9);
-  EXPECT_TRUE(Previews(server, request).empty());
-}
-
-TEST(StreamVariations, PreviewIsRefusedByNameWhereAPictureMustBeChecked) {
-  TestServer server;
-  v1::StreamVariationsRequest request;
-  *request.mutable_generation() = Request();
-  request.mutable_preview()->set_interval_steps(1);
-  grpc::ClientContext context;
-  const grpc::Status status = server.stub().StreamVariations(&context, request)->Finish();
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_THAT(DetailsOf(status).fields, ElementsAre("preview"));
-}
-
 // Far more steps than can run before a cancellation arrives.
 constexpr int kManySamples = 500;
 constexpr int kManySteps = 900;
@@ -477,9 +430,7 @@ TEST(StreamVariations, StartingServerSaysSo) {
 }
 
 TEST(GetModel, TellsModelDefaultsAndLimits) {
-  SlowSteps slow;
-  slow.is_slow = true;  // already in the warm-up
-  TestServer server(slow.Options(absl::Milliseconds(250)));
+  TestServer server;
   grpc::ClientContext context;
   v1::GetModelResponse model;
   ASSERT_TRUE(server.stub().GetModel(&context, {}, &model).ok());
@@ -493,7 +444,9 @@ TEST(GetModel, TellsModelDefaultsAndLimits) {
 }
 
 TEST(GetServerStatus, TellsStateAndStepCosts) {
-  TestServer server;
+  SlowSteps slow;
+  slow.is_slow = true;  // already in the warm-up
+  TestServer server(slow.Options(absl::Milliseconds(250)));
   grpc::ClientContext context;
   v1::GetServerStatusResponse status;
   ASSERT_TRUE(server.stub().GetServerStatus(&context, {}, &status).ok());
