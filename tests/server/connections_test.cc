@@ -99,11 +99,17 @@ TEST(Connections, ServerThatRanOutOfDescriptorsServesAgainWhenPeersLeave) {
   const absl::Time left = absl::Now();
   // Until the server has seen them leave, it is full: UNAVAILABLE.
   EXPECT_TRUE(Eventually([&] { return Generate(server.NewChannel(), 1, absl::Seconds(5)).ok(); }));
-  EXPECT_LT(absl::Now() - left, absl::Seconds(5));
+  const absl::Duration served_after = absl::Now() - left;
+  EXPECT_LT(served_after, absl::Seconds(5));
+  int failures = 0;
   for (auto& call : calls) {
     const grpc::Status status = call.get();
     EXPECT_TRUE(status.ok()) << status.error_message();
+    failures += status.ok() ? 0 : 1;
   }
+  RecordProperty("served_after_ms", static_cast<int>(absl::ToInt64Milliseconds(served_after)));
+  RecordProperty("running_calls", static_cast<int>(calls.size()));
+  RecordProperty("running_calls_that_failed", failures);
 }
 
 TEST(Connections, PeersThatSayNothingAreHungUpOnAndMakeRoom) {
