@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kLookAhead = 64;  // samples of a line that one plan or prediction looks at
 constexpr int kGuidedRows = 2;
+constexpr double kRounding = 1e-9;  // of a sum of times that is just enough
 
 }  // namespace
 
@@ -222,35 +223,45 @@ void StepBatcher::Place(Sample& sample, Tick* tick) {
 
 // Samples that finished earlier, then those that take their last step in this very tick: one, and
 // more of them while the VAE takes no longer than the call. A picture waits when a more urgent
-// sample of the call would be late for it.
+// sample of the call, or a picture before it, would be late for it: pictures of a tick are answered
+// together.
 void StepBatcher::ChooseDecodes(absl::Time now, Forecast& forecast, Tick* tick) {
   Line ready = finished_;
   double step = 0;
+  double embeddings = 0;
   for (const Placement& placement : tick->denoise) {
     Sample& sample = samples_.at(placement.sample);
-    step = forecast.times(sample.job->size).step[static_cast<size_t>(tick->unet_rows)];
+    const SampleTimes& times = forecast.times(sample.job->size);
+    step = times.step[static_cast<size_t>(tick->unet_rows)];
+    embeddings = static_cast<double>(tick->embed.size()) * times.embedding;
     if (sample.steps_left() == 1) ready.emplace(sample.urgency(), &sample);
   }
+  const double margin = forecast.margin();
+  double decodes = 0;  // of the pictures that were chosen
   const auto makes_late = [&](const Urgency& urgency, double time) {
-    return std::ranges::any_of(tick->denoise, [&](const Placement& placement) {
+    const auto is_made_late = [&](const Sample& other, double needed) {
+      const double left = absl::ToDoubleSeconds(other.job->deadline - now);
+      return needed <= left * (1 + kRounding) && (needed + time) * (1 + margin) > left;
+    };
+    const bool of_call = std::ranges::any_of(tick->denoise, [&](const Placement& placement) {
       const Sample& running = samples_.at(placement.sample);
       if (running.steps_left() == 1 || running.urgency() > urgency) return false;
-      const Candidate candidate = running.candidate(now);
       const SampleTimes& times = forecast.times(running.job->size);
-      const double embeddings = static_cast<double>(tick->embed.size()) * times.embedding;
-      const double needed = embeddings + candidate.TimeToPicture(times, step);
-      return needed <= candidate.seconds_left &&
-             (needed + time) * (1 + times.margin) > candidate.seconds_left;
+      return is_made_late(running,
+                          embeddings + running.candidate(now).TimeToPicture(times, step) + decodes);
     });
+    return of_call || std::ranges::any_of(tick->decode, [&](const Placement& placement) {
+             return is_made_late(samples_.at(placement.sample), embeddings + step + decodes);
+           });
   };
-  double time = 0;
   int most = options_.max_decodes_per_tick;
   for (const auto& [urgency, sample] : ready) {
-    time += forecast.times(sample->job->size).decode;
+    const double time = forecast.times(sample->job->size).decode;
     most = std::min(most, decode_ceilings_.Of(sample->job->size));
     const bool is_first = tick->decode.empty();
     if (static_cast<int>(tick->decode.size()) >= most) return;
-    if ((!is_first && time > step) || makes_late(urgency, time)) return;
+    if ((!is_first && decodes + time > step) || makes_late(urgency, time)) return;
+    decodes += time;
     tick->decode.push_back({sample->ref, *sample->slot});
   }
 }

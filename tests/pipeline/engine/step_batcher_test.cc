@@ -300,6 +300,18 @@ TEST(StepBatcher, ADecodeWaitsForAMoreUrgentSampleThatWouldBeLate) {
   EXPECT_THAT(tick.decode, IsEmpty());
 }
 
+TEST(StepBatcher, ADecodeWaitsForAMoreUrgentPictureThatWouldBeLate) {
+  StepBatcher batcher({.max_rows = 8});
+  CostModel cost;
+  for (const int rows : {1, 2, 4, 8}) cost.unet.Observe(64, rows, absl::Seconds(10));
+  cost.decode.Observe(64, absl::Seconds(3));
+  ASSERT_TRUE(batcher.Enqueue(Due(MakeJob(1, 1), absl::Seconds(15)), kNow, cost).ok());
+  ASSERT_TRUE(batcher.Enqueue(Due(MakeJob(2, 1), absl::Seconds(100)), kNow, cost).ok());
+  const Tick tick = batcher.Plan(kNow, cost);  // pictures of one tick are answered together
+  EXPECT_THAT(JobIds(tick.denoise), ElementsAre(1, 2));
+  EXPECT_THAT(JobIds(tick.decode), ElementsAre(1));
+}
+
 Job Of(const char* caller, Job job) {
   job.caller = caller;
   return job;
