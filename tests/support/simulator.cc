@@ -1,14 +1,18 @@
 #include "tests/support/simulator.h"
 
 #include <algorithm>
+#include <array>
+#include <limits>
 #include <map>
 #include <memory>
 #include <random>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/engine/engine.h"
+#include "pipeline/engine/row_buckets.h"
 #include "tests/support/fake_model_runner.h"
 #include "tests/support/simulated_clock.h"
 
@@ -18,7 +22,13 @@ namespace {
 constexpr int kMaxRows = 8;
 constexpr int kMaxSlots = 12;
 constexpr int kMaxTicks = 20'000;
+constexpr int kUnlimited = std::numeric_limits<int>::max();
 constexpr absl::Duration kStep = absl::Milliseconds(20);
+// In costly worlds.
+constexpr absl::Duration kEmbedding = absl::Milliseconds(8);
+constexpr absl::Duration kDecode = absl::Milliseconds(12);
+constexpr absl::Duration kRounding = absl::Microseconds(1);
+constexpr int kMostOvertaking = 5;  // jobs of the flood
 
 // What the world knows of a job: what was asked, and what was answered so far.
 struct Asked {
@@ -26,11 +36,22 @@ struct Asked {
   absl::Time arrival;
   std::optional<absl::Time> cancel_at;
   bool cancel_sent = false;
+  bool is_flood = false;
+  bool has_begun = false;
+  int order = 0;         // of arrival
+  int embedded_in = -1;  // tick
+  int overtaken_by = 0;  // jobs of the flood, before its first step
   std::map<int, absl::Status> answers;
+  std::map<int, int> previews;  // by sample
   int steps_done = 0;
   bool done = false;
 
   int steps_total() const { return job.sample_count * static_cast<int>(job.plan->steps.size()); }
+
+  // In line; both have deadlines of their own, or ended up behind all that have.
+  bool Before(const Asked& other) const {
+    return std::pair(job.deadline, order) < std::pair(other.job.deadline, other.order);
+  }
 
   absl::Time effective_deadline() const {
     const StepBatcherOptions defaults;
@@ -43,9 +64,11 @@ struct Asked {
 class World final : public EngineObserver {
  public:
   explicit World(const SimulationOptions& options) : options_(options), random_(options.seed) {
-    auto runner = std::make_unique<FakeModelRunner>();
+    ModelInfo info = FakeModelRunner::DefaultInfo();
+    info.row_buckets = options.row_buckets;
+    auto runner = std::make_unique<FakeModelRunner>(std::move(info));
     runner_ = runner.get();
-    runner_->on_call = [this](absl::string_view verb, int) { Spend(verb); };
+    runner_->on_call = [this](absl::string_view verb, int rows) { Spend(verb, rows); };
     runner_->on_denoise = [this](absl::Span<const StepRow> rows) { CheckCall(rows); };
     runner_->fault = [this](absl::string_view verb, int rows) { return Fault(verb, rows); };
     EngineOptions engine_options;
@@ -53,7 +76,12 @@ class World final : public EngineObserver {
     engine_options.batcher.max_rows = kMaxRows;
     engine_options.batcher.max_decodes_per_tick = 2;
     engine_options.batcher.max_waiting_samples = options.faults ? 20 : 1000;
+    engine_options.safety = options.previews ? SafetyMode::kOff : SafetyMode::kRequired;
+    engine_options.warm_up_budget = absl::Hours(1);
+    base_ = std::array{0.05, 0.28, 0.65}[options.seed % 3];
     engine_ = std::make_unique<Engine>(engine_options, std::move(runner), clock_, *this);
+    if (options.costly) Expect(engine_->WarmUp().ok(), "the warm-up fails");
+    is_warm_ = true;
     for (int i = 0; i < options.jobs; ++i) Ask(i + 1);
   }
 
@@ -62,7 +90,11 @@ class World final : public EngineObserver {
       SendWhatIsDue();
       tick_begin_ = clock_.Now();
       called_ = false;
+      call_.clear();
+      answered_.clear();
       const bool busy = engine_->RunTick();
+      if (called_) rows_without_memory_ = std::exchange(failed_rows_, kUnlimited);
+      if (options_.costly) CheckTheMostUrgent();
       for (const std::string& breach : runner_->breaches) Expect(false, breach);
       if (!busy && next_ == arrivals_.size()) break;
       if (!busy) clock_.Advance(absl::Milliseconds(50));
@@ -76,13 +108,17 @@ class World final : public EngineObserver {
   void OnTick(const TickReport& tick) override {
     const int running_during_tick = tick.running_samples + tick.decoded_samples;
     const bool could_take_more = tick.waiting_samples > 0 && running_during_tick < kMaxSlots;
-    const bool row_is_free = tick.unet_rows + 2 <= max_rows_;
-    Expect(options_.mixed_sizes || failures_in_tick_ || !could_take_more || !row_is_free,
+    const bool row_is_free = tick.unet_rows + 2 <= RowsWithin(options_.row_buckets, max_rows_);
+    Expect(options_.mixed_sizes || options_.costly || failures_in_tick_ || !could_take_more ||
+               !row_is_free,
            "a row stays free while a sample waits");
     failures_in_tick_ = false;
     running_after_tick_ = tick.running_samples;
   }
-  void OnOutOfMemory(int rows) override { max_rows_ = std::max(1, std::min(max_rows_, rows / 2)); }
+  void OnOutOfMemory(int rows) override {
+    max_rows_ = std::max(1, std::min(max_rows_, rows / 2));
+    failed_rows_ = rows;
+  }
   void OnDeviceLost(const absl::Status&) override { ++devices_lost_; }
 
  private:
@@ -97,6 +133,9 @@ class World final : public EngineObserver {
     }
     void OnSample(int index, absl::StatusOr<SampleResult> result) override {
       world_->Answered(id_, index, result);
+    }
+    void OnPreview(int index, int step, CheckedImage picture) override {
+      world_->Previewed(id_, index, step, picture);
     }
     void OnDone(const JobMetrics&) override { world_->Done(id_); }
 
@@ -129,8 +168,16 @@ class World final : public EngineObserver {
         .latent_height = side,
         .priority = Chance(0.3) ? Priority::kBatch : Priority::kInteractive,
         .listener = std::make_shared<Listener>(this, id)};
-    if (Chance(0.4)) asked.job.deadline = asked.arrival + absl::Milliseconds(Draw(5, 600));
-    if (Chance(0.2)) asked.cancel_at = asked.arrival + absl::Milliseconds(Draw(0, 200));
+    asked.job.preview_interval_steps = Draw(0, 3);
+    if (options_.flood) {
+      asked.is_flood = number <= 2 * options_.jobs / 3;
+      asked.job.caller = asked.is_flood ? "flood" : absl::StrCat("guest ", number);
+      asked.job.priority = Priority::kInteractive;
+      if (asked.is_flood) asked.arrival = clock_.Now();
+    } else {
+      if (Chance(0.4)) asked.job.deadline = asked.arrival + absl::Milliseconds(Draw(5, 600));
+      if (Chance(0.2)) asked.cancel_at = asked.arrival + absl::Milliseconds(Draw(0, 200));
+    }
     if (options_.faults && Chance(0.2)) runner_->seeds_not_finite.insert(asked.job.seed);
     if (Chance(0.1)) runner_->seeds_unsafe.insert(asked.job.seed);
     arrivals_.emplace_back(asked.arrival, id);
@@ -142,6 +189,7 @@ class World final : public EngineObserver {
     while (next_ < arrivals_.size() && arrivals_[next_].first <= clock_.Now()) {
       Asked& asked = asked_.at(arrivals_[next_++].second);
       asked.arrival = clock_.Now();
+      asked.order = static_cast<int>(next_);
       const absl::Status sent = engine_->Submit(asked.job);
       if (!sent.ok()) {
         Expect(devices_lost_ > 0, "a job is refused while the device is there");
@@ -158,11 +206,26 @@ class World final : public EngineObserver {
 
   // A device on which rows are free: nobody is late for company, and the efficient row count is the
   // greatest allowed one.
-  void Spend(absl::string_view verb) {
-    clock_.Advance(verb == "Denoise" ? kStep : absl::Milliseconds(1));
+  void Spend(absl::string_view verb, int rows) {
+    if (verb == "Denoise") {
+      const bool has_memory = options_.mixed_sizes || rows < rows_without_memory_;
+      Expect(has_memory, "a call is as large again as one without memory");
+    }
+    if (!options_.costly) {
+      const bool is_free = verb == "EmbedImage";  // else it might wait, and leave its rows free
+      clock_.Advance(verb == "Denoise" ? kStep : absl::Milliseconds(is_free ? 0 : 1));
+    } else if (verb == "Denoise") {
+      clock_.Advance(StepOf(rows));
+    } else if (verb == "EmbedImage") {
+      clock_.Advance(kEmbedding);
+    } else if (verb == "DecodeLatents") {
+      clock_.Advance(kDecode * rows / (is_warm_ ? 1 : 16));  // the warm-up's picture is small
+    }
   }
+  absl::Duration StepOf(int rows) const { return kStep * (base_ + (1 - base_) * rows); }
 
   absl::Status Fault(absl::string_view verb, int rows) {
+    if (!is_warm_) return absl::OkStatus();
     if (options_.device_loss && Chance(0.03)) return absl::DataLossError("planted");
     if (!options_.faults) return absl::OkStatus();
     absl::Status status;
@@ -173,15 +236,19 @@ class World final : public EngineObserver {
   }
 
   void CheckCall(absl::Span<const StepRow> rows) {
+    if (!is_warm_) return;
     std::set<JobId> jobs;
     for (const StepRow& row : rows) {
-      const Asked& asked = asked_.at(row.job);
+      Asked& asked = asked_.at(row.job);
+      if (asked.embedded_in < 0) asked.embedded_in = report_.ticks;
       jobs.insert(row.job);
+      call_.push_back(row);
       Expect(asked.job.deadline > tick_begin_, "a sample runs after its deadline");
       Expect(!asked.cancel_sent, "a sample runs after its cancellation");
       Expect(!asked.done, "a sample of a job runs that has ended");
     }
     if (std::exchange(called_, true)) return;  // the second half of a split call
+    if (options_.flood) return CheckNobodyStandsBehindTheFlood(jobs);
     const Asked* most_urgent = nullptr;
     for (const auto& [id, asked] : asked_) {
       if (!IsRunnable(asked) || !IsSurelyInTime(asked)) continue;
@@ -195,6 +262,50 @@ class World final : public EngineObserver {
     Expect(std::any_of(jobs.begin(), jobs.end(),
                        [&](JobId id) { return asked_.at(id).effective_deadline() <= urgent; }),
            "the most urgent job is left out of a call");
+  }
+
+  void CheckNobodyStandsBehindTheFlood(const std::set<JobId>& jobs) {
+    int begun = 0;
+    for (const JobId id : jobs) {
+      Asked& asked = asked_.at(id);
+      if (!std::exchange(asked.has_begun, true) && asked.is_flood) ++begun;
+    }
+    for (auto& [id, asked] : asked_) {
+      if (asked.is_flood || asked.has_begun || asked.arrival > tick_begin_) continue;
+      asked.overtaken_by += begun;
+      Expect(asked.overtaken_by <= kMostOvertaking, "somebody stands behind the flood");
+    }
+  }
+
+  // Who of the call comes first and would be in time alone still is after the tick, but for the
+  // pictures of those who come before it.
+  void CheckTheMostUrgent() {
+    const StepRow* first = nullptr;
+    for (const StepRow& row : call_) {
+      const bool is_before = first == nullptr || asked_.at(row.job).Before(asked_.at(first->job));
+      if (is_before && tick_begin_ + TimeAlone(row, 0) <= asked_.at(row.job).job.deadline)
+        first = &row;
+    }
+    if (first == nullptr) return;
+    const Asked& asked = asked_.at(first->job);
+    absl::Duration others;
+    for (const JobId id : answered_) {
+      if (asked_.at(id).Before(asked) || (id == first->job && !asked.done)) others += kDecode;
+    }
+    if (tick_begin_ + TimeAlone(*first, 0) + others > asked.job.deadline) return;  // for them
+    const absl::Duration rest = asked.done ? absl::ZeroDuration() : TimeAlone(*first, 1);
+    Expect(clock_.Now() + rest - others <= asked.job.deadline + kRounding,
+           "the most urgent sample is late for what else is in its tick");
+  }
+
+  // Of a sample of the running call, from its plan on, after so many steps of it.
+  absl::Duration TimeAlone(const StepRow& row, int steps_done) const {
+    const Asked& asked = asked_.at(row.job);
+    const auto step = static_cast<int>(row.step - asked.job.plan->steps.data());
+    const int left = static_cast<int>(asked.job.plan->steps.size()) - step - steps_done;
+    const bool embeds = steps_done == 0 && asked.embedded_in == report_.ticks;
+    return (embeds ? kEmbedding : absl::ZeroDuration()) +
+           left * StepOf(RowsPerStep(row.guidance_scale)) + kDecode;
   }
 
   bool IsRunnable(const Asked& asked) const {
@@ -211,6 +322,7 @@ class World final : public EngineObserver {
 
   void Answered(JobId id, int index, const absl::StatusOr<SampleResult>& result) {
     Asked& asked = asked_.at(id);
+    if (result.ok()) answered_.push_back(id);
     Expect(asked.answers.emplace(index, result.status()).second, "a sample is answered twice");
     Expect(!asked.done, "a sample is answered after its job's end");
     if (!result.ok()) {
@@ -221,13 +333,33 @@ class World final : public EngineObserver {
     }
     ++report_.samples_generated;
     const uint64_t seed = asked.job.seed + static_cast<uint64_t>(index);
-    Expect(result->image.blocked() == runner_->seeds_unsafe.contains(seed),
-           "the verdict is not the scores'");
+    const bool is_unsafe = runner_->seeds_unsafe.contains(seed) && !options_.previews;
+    Expect(result->image.blocked() == is_unsafe, "the verdict is not the scores'");
+    CheckPreviews(asked, index);
     Expect(!runner_->seeds_not_finite.contains(seed) || asked.job.plan->steps.size() < 2,
            "a picture is shown that is not finite");
     if (result->image.blocked()) return;
     Expect(result->image.image() == FakeModelRunner::ExpectedPicture(asked.job, index),
            "a picture is not the one that it is alone");
+  }
+
+  void Previewed(JobId id, int index, int step, const CheckedImage& picture) {
+    Asked& asked = asked_.at(id);
+    const int interval = asked.job.preview_interval_steps;
+    Expect(options_.previews, "a preview is shown where pictures are checked");
+    Expect(interval > 0 && step == ++asked.previews[index] * interval,
+           "a preview does not come after its interval");
+    if (picture.blocked()) return Expect(false, "a preview is blocked");
+    Expect(picture.image().rgb[0] == step, "a preview is not that of its step");
+  }
+
+  void CheckPreviews(const Asked& asked, int index) {
+    const int interval = asked.job.preview_interval_steps;
+    if (!options_.previews || interval == 0) return;
+    const auto found = asked.previews.find(index);
+    const int shown = found == asked.previews.end() ? 0 : found->second;
+    Expect(shown == (static_cast<int>(asked.job.plan->steps.size()) - 1) / interval,
+           "a preview is left out");
   }
 
   void CheckWhy(const Asked& asked, const absl::Status& why) {
@@ -276,10 +408,16 @@ class World final : public EngineObserver {
   std::vector<std::pair<absl::Time, JobId>> arrivals_;
   size_t next_ = 0;
   absl::Time tick_begin_;
-  bool called_ = false;
+  bool is_warm_ = false;
+  double base_ = 0;            // of a call's cost, in costly worlds
+  bool called_ = false;        // in the running tick
+  std::vector<StepRow> call_;  // of the running tick
+  std::vector<JobId> answered_;
   bool failures_in_tick_ = false;
   int running_after_tick_ = 0;
   int max_rows_ = kMaxRows;
+  int failed_rows_ = kUnlimited;          // for want of memory, in the running tick ...
+  int rows_without_memory_ = kUnlimited;  // ... and in the one before
   int devices_lost_ = 0;
   SimulationReport report_;
   std::unique_ptr<Engine> engine_;  // last: its destructor still answers

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace image_variations {
 
@@ -14,6 +15,12 @@ struct SimulationOptions {
   bool mixed_sizes = false;  // several latent sizes: some calls cannot be filled
   bool faults = false;  // out of memory, failing stages, samples that are not finite, a full line
   bool device_loss = false;  // the device goes away in the middle
+  // Calls, pictures and embeddings cost in proportion, and are known from a warm-up: company may
+  // make the urgent late.
+  bool costly = false;
+  std::vector<int> row_buckets;  // of a device whose calls are padded
+  bool flood = false;            // one caller asks for much at once, others come for one job each
+  bool previews = false;         // pictures are not checked, and shown while they are made
 };
 
 struct SimulationReport {
@@ -29,6 +36,10 @@ struct SimulationReport {
 //   that it has alone; steps run in order, on one slot each; nothing runs after its deadline or
 //   cancellation; the most urgent sample is in every call, and no row stays free that a sample
 //   could have taken; in the end everything taken was given back.
+// Costly: in place of free rows, company, embeddings and decodes make nobody late who is the most
+// urgent of a call and in time alone. Buckets: calls have their row counts, and fewer rows after
+// one that had no memory. Flood: a few jobs of the flood begin before somebody else's at most.
+// Previews: they come after each interval of steps, and where pictures are checked not at all.
 SimulationReport Simulate(const SimulationOptions&);
 
 }  // namespace image_variations

@@ -67,3 +67,19 @@ iv_mutant(not_finite_is_shown engine.cc
   "if (!(*finite)[i]) Fail" "if (false) Fail")
 iv_mutant(blocked_is_shown safety_policy.cc
   "mode_ == SafetyMode::kRequired && IsUnsafe(scores)" "mode_ == SafetyMode::kOff")
+iv_mutant(callers_are_not_fair line_order.cc
+  "std::max(now, served->second)" "now")
+iv_mutant(company_makes_late call_width.cc
+  "if (count == 1 || step <= longest_step * (1 + kRounding)) together" "together")
+iv_mutant(embeddings_do_not_narrow_the_call call_width.cc
+  "candidate.TimeToPicture(times_, 0) - others * times_.embedding" "candidate.TimeToPicture(times_, 0)")
+iv_mutant(decode_makes_late step_batcher.cc
+  " || makes_late(urgency, time)) return" ") return")
+iv_mutant(calls_are_not_padded engine.cc
+  "padded_rows = cost_.unet.PaddedRows(unet_rows)" "padded_rows = unet_rows")
+iv_mutant(padding_passes_the_ceiling step_batcher.cc
+  "cost.RowsWithin(row_ceilings_.Of(size))" "row_ceilings_.Of(size)")
+iv_mutant(preview_is_shown_unchecked engine.cc
+  "if (safety_.mode() == SafetyMode::kRequired) return;" "")
+iv_mutant(preview_comes_at_every_step engine.cc
+  "step % job.preview_interval_steps == 0" "step > 0")
