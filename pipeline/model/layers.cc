@@ -45,7 +45,7 @@ at::Tensor Linear::Run(const at::Tensor& x, PostOp post_op, const at::Tensor& op
   const RowInvariance::Operation operation = {
       .kind = "linear",
       .constants = {weight.size(0), bias.defined(), static_cast<int64_t>(post_op)},
-      .multiplications_per_row = x.size(1) * weight.numel()};
+      .row = {x.size(1), weight.numel()}};
   const auto run = [&](at::TensorList inputs) {
     return RunLinear(inputs[0], weight, bias, post_op, inputs[1]);
   };
@@ -78,7 +78,7 @@ at::Tensor Conv2d::Run(const at::Tensor& x, PostOp post_op, const at::Tensor& op
   const RowInvariance::Operation operation = {
       .kind = "conv2d",
       .constants = {bias.size(0), weight.size(2), stride, static_cast<int64_t>(post_op)},
-      .multiplications_per_row = positions * weight.numel()};
+      .row = {positions, weight.numel()}};
   const auto run = [&](at::TensorList inputs) {
     return RunConv2d(inputs[0], weight, bias, stride, padding, post_op, inputs[1]);
   };
@@ -174,8 +174,8 @@ ResnetBlock ResnetBlock::Load(const WeightScope& scope, int64_t in, int64_t out,
 
 at::Tensor ResnetBlock::Forward(const at::Tensor& x, const at::Tensor& skip,
                                 const at::Tensor& time_bias) const {
-  const int64_t multiplications = x.size(2) * x.size(3) * conv2.weight.numel();
-  return conv2.rows->RunChain(multiplications, {x, skip, time_bias}, [&](at::TensorList inputs) {
+  const RowInvariance::Work row = {x.size(2) * x.size(3), conv2.weight.numel()};
+  return conv2.rows->RunChain(row, {x, skip, time_bias}, [&](at::TensorList inputs) {
     return Chain(inputs[0], inputs[1], inputs[2]);
   });
 }

@@ -8,12 +8,16 @@
 #include "ATen/ops/neg.h"
 #include "ATen/ops/randn.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/model/tile_product.h"
 
 namespace image_variations {
 namespace {
 
 // From here on one row keeps all cores busy (about a third of a millisecond on a small machine).
 constexpr int64_t kMultiplicationsThatFillTheMachine = 50'000'000;
+
+// Tile registers multiply faster than weights come in, up to this many positions.
+constexpr int64_t kPositionsThatWait = 256;
 
 // Another order of additions changes about one in ten thousand after rounding to bfloat16, and
 // every second one in float32.
@@ -67,6 +71,12 @@ std::vector<at::Tensor> RandomLike(at::TensorList inputs, const at::Generator& g
   return random;
 }
 
+bool FillsTheMachine(const RowInvariance::Work& row, const at::Tensor& input) {
+  if (row.positions * row.weights < kMultiplicationsThatFillTheMachine) return false;
+  return row.positions > kPositionsThatWait || input.scalar_type() != at::kBFloat16 ||
+         !HasTileProduct();
+}
+
 // Tries at least as many results.
 bool AreRowsAsAlone(at::TensorList inputs, int64_t results, RowInvariance::Body body) {
   const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
@@ -107,8 +117,7 @@ at::Tensor RowInvariance::RunOrSplit(const Operation& operation, at::TensorList 
              input.is_contiguous(at::MemoryFormat::ChannelsLast));
   }
   if (policy_ == Policy::kWholeBatches || inputs[0].size(0) == 1) return body(inputs);
-  if (operation.multiplications_per_row < kMultiplicationsThatFillTheMachine &&
-      IsInvariant(operation, inputs, body, sum)) {
+  if (!FillsTheMachine(operation.row, inputs[0]) && IsInvariant(operation, inputs, body, sum)) {
     return body(inputs);
   }
   return RowByRow(inputs, body);
@@ -119,10 +128,9 @@ at::Tensor RowInvariance::RunAlone(at::TensorList inputs, Body body) {
   return RowByRow(inputs, body);
 }
 
-at::Tensor RowInvariance::RunChain(int64_t multiplications_per_row, at::TensorList inputs,
-                                   Body body) {
+at::Tensor RowInvariance::RunChain(const Work& row, at::TensorList inputs, Body body) {
   if (policy_ == Policy::kWholeBatches || inputs[0].size(0) == 1 ||
-      multiplications_per_row < kMultiplicationsThatFillTheMachine) {
+      !FillsTheMachine(row, inputs[0])) {
     return body(inputs);
   }
   return RowByRow(inputs, body);

@@ -21,7 +21,8 @@ namespace image_variations {
 // rows; if any row differs from the same row alone, that shape is computed row by row from then on.
 // Where results are rounded to bfloat16 another order of additions changes but one value in ten
 // thousand: there many values are tried, or of products what rounding takes away.
-// An operation that fills the machine with one row is never batched: nothing would be gained.
+// An operation that fills the machine with one row is not batched: nothing would be gained, unless
+// it waits for its weights, which a batch reads once.
 //
 // On a GPU batches stay whole: there the start-up self-test of the runner says what holds.
 // Engine thread only.
@@ -29,11 +30,16 @@ class RowInvariance {
  public:
   enum class Policy { kWholeBatches, kRowsAsAlone };
 
+  // What there is to do for a row: each of its positions is multiplied by all weights.
+  struct Work {
+    int64_t positions = 0;
+    int64_t weights = 0;
+  };
   // One operation in one shape. `constants` are what else selects the kernel: weight sizes, stride.
   struct Operation {
     absl::string_view kind;  // a literal
     std::vector<int64_t> constants = {};
-    int64_t multiplications_per_row = 0;
+    Work row = {};
   };
   using Body = absl::FunctionRef<at::Tensor(at::TensorList inputs)>;
 
@@ -51,7 +57,7 @@ class RowInvariance {
 
   // A chain of operations that run here too: row by row if one row fills the machine, so that rows
   // are put together once for all of them.
-  at::Tensor RunChain(int64_t multiplications_per_row, at::TensorList inputs, Body body);
+  at::Tensor RunChain(const Work& row, at::TensorList inputs, Body body);
 
   // Shapes tried, and those of them that have to be computed row by row.
   std::pair<int, int> tried_and_split() const;

@@ -222,10 +222,10 @@ at::Tensor SpatialTransformer::Forward(const UnetActivations& state) const {
   // A 1x1 convolution is a linear layer over tokens.
   at::Tensor residual = ToTokens(state.h);
   const int64_t channels = residual.size(2);
-  const int64_t multiplications = residual.size(1) * channels * channels;
+  const RowInvariance::Work row = {residual.size(1), channels * channels};
   RowInvariance* const rows = proj_in.rows;
   at::Tensor tokens =
-      rows->RunChain(multiplications, ToTokens(norm.Forward(state.h)), [&](at::TensorList inputs) {
+      rows->RunChain(row, ToTokens(norm.Forward(state.h)), [&](at::TensorList inputs) {
         const at::Tensor projected = proj_in.Forward(inputs[0]);
         return attn1.ForwardAdd(norm1.Forward(projected), projected);
       });
@@ -234,7 +234,7 @@ at::Tensor SpatialTransformer::Forward(const UnetActivations& state) const {
     residual = residual.index_select(0, state.sample_of_row);
   }
   tokens.add_(state.context.narrow(1, attn2.context_offset, channels).unsqueeze(1));
-  tokens = rows->RunChain(multiplications, {tokens, residual}, [&](at::TensorList inputs) {
+  tokens = rows->RunChain(row, {tokens, residual}, [&](at::TensorList inputs) {
     const at::Tensor normed = norm3.Forward(inputs[0]);
     const at::Tensor gated = ff_value.ForwardMultiply(normed, ff_gate.ForwardGelu(normed));
     return proj_out.ForwardAdd(ff_out.ForwardAdd(gated, inputs[0]), inputs[1]);

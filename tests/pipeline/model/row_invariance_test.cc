@@ -84,7 +84,7 @@ TEST(RowInvariance, OneRowIsNotTried) {
 TEST(RowInvariance, AnOperationThatFillsTheMachineIsNeverBatched) {
   RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
   CallLog log;
-  rows.Run({.kind = "double", .multiplications_per_row = 1'000'000'000}, ThreeRows(), log);
+  rows.Run({.kind = "double", .row = {1000, 1'000'000}}, ThreeRows(), log);
   EXPECT_THAT(log.rows, ElementsAre(1, 1, 1));
 }
 
@@ -99,7 +99,7 @@ TEST(RowInvariance, WholeBatchesAreLeftWhole) {
   RowInvariance rows(RowInvariance::Policy::kWholeBatches);
   CallLog log;
   rows.RunAlone(ThreeRows(), log);
-  rows.Run({.kind = "double", .multiplications_per_row = 1'000'000'000}, ThreeRows(), log);
+  rows.Run({.kind = "double", .row = {1000, 1'000'000}}, ThreeRows(), log);
   EXPECT_THAT(log.rows, ElementsAre(3, 3));
 }
 
