@@ -98,14 +98,26 @@ class BlockedAttention {
  private:
   static constexpr int64_t kPair = Products<T>::kPair;
 
+  // In one block that is as large as a huge page, so that it lies on one: with small pages each row
+  // or two of a product are another page, more than a processor remembers for its stores.
   struct Scratch {
     explicit Scratch(const BlockedAttention& attention)
-        : queries(kQueriesPerBlock * attention.query_width_),
-          scores(kQueriesPerBlock * attention.ScoreStride()),
-          sums(kQueriesPerBlock * attention.value_width_) {}
-    std::vector<T> queries;
-    std::vector<float> scores;  // and then the weights, each row in the place of its scores
-    std::vector<float> sums;    // of weighted values
+        : queries_size(kQueriesPerBlock * attention.query_width_ * int64_t{sizeof(T)} / 4),
+          scores_size(kQueriesPerBlock * attention.ScoreStride()),
+          sums_size(kQueriesPerBlock * attention.value_width_),
+          memory(
+              at::empty({std::max(queries_size + scores_size + sums_size, kHugePage)}, at::kFloat)),
+          scores(memory.mutable_data_ptr<float>()),
+          sums(scores + scores_size),
+          queries(reinterpret_cast<T*>(sums + sums_size)) {
+      std::fill_n(sums + sums_size, queries_size, 0.0f);
+    }
+    static constexpr int64_t kHugePage = (2 << 20) / sizeof(float);
+    const int64_t queries_size, scores_size, sums_size;  // in floats
+    const at::Tensor memory;
+    float* const scores;  // and then the weights, each row in the place of its scores
+    float* const sums;    // of weighted values
+    T* const queries;
     RunningSoftmax softmax[kQueriesPerBlock];
   };
 
@@ -152,26 +164,25 @@ class BlockedAttention {
     const int64_t rows = RoundUp(queries, products_.row_step());
     for (int64_t query = 0; query < queries; ++query) {
       std::copy_n(Projection(0, head, first_query + query), head_width_,
-                  scratch->queries.data() + query * query_width_);
+                  scratch->queries + query * query_width_);
     }
     std::fill_n(scratch->softmax, queries, RunningSoftmax());
     for (int64_t first_key = 0; first_key < tokens_; first_key += keys_per_block_) {
       const int64_t keys = std::min(keys_per_block_, padded_tokens_ - first_key);
       products_.Multiply(rows, keys, query_width_, query_width_, ScoreStride(), ScoreStride(),
-                         /*add=*/false, scratch->queries.data(),
-                         Keys(head, first_key / keys_per_block_), scratch->scores.data());
+                         /*add=*/false, scratch->queries, Keys(head, first_key / keys_per_block_),
+                         scratch->scores);
       for (int64_t query = 0; query < queries; ++query) {
-        WeighScores(scratch->scores.data() + query * ScoreStride(),
-                    std::min(keys, tokens_ - first_key), keys, scale_, &scratch->softmax[query],
-                    scratch->sums.data() + query * value_width_, head_width_,
-                    Weights(scratch) + query * WeightStride());
+        WeighScores(scratch->scores + query * ScoreStride(), std::min(keys, tokens_ - first_key),
+                    keys, scale_, &scratch->softmax[query], scratch->sums + query * value_width_,
+                    head_width_, Weights(scratch) + query * WeightStride());
       }
       products_.Multiply(rows, value_width_, keys, WeightStride(), value_width_, value_width_,
                          /*add=*/first_key > 0, Weights(scratch), Values(head, first_key),
-                         scratch->sums.data());
+                         scratch->sums);
     }
     for (int64_t query = 0; query < queries; ++query) {
-      Multiply(scratch->sums.data() + query * value_width_, head_width_,
+      Multiply(scratch->sums + query * value_width_, head_width_,
                1 / scratch->softmax[query].WeightSum(),
                out + (head / heads_ * tokens_ + first_query + query) * width_ +
                    head % heads_ * head_width_);
@@ -180,7 +191,7 @@ class BlockedAttention {
 
   // As values of T.
   int64_t WeightStride() const { return ScoreStride() * int64_t{sizeof(float) / sizeof(T)}; }
-  static T* Weights(Scratch* scratch) { return reinterpret_cast<T*>(scratch->scores.data()); }
+  static T* Weights(Scratch* scratch) { return reinterpret_cast<T*>(scratch->scores); }
 
   const Products<T> products_;
   const int64_t rows_, tokens_, heads_, width_, head_width_;
