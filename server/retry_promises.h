@@ -31,9 +31,8 @@ struct RetryPromise {
   absl::Duration deadline;  // after `at`: when it must be done
 };
 
-// Promises cost others their place, so they count only once most callers have come back for theirs,
-// and as long as most do.
-// Thread-compatible.
+// Promises cost others their place, so they count as long as most callers come back for theirs:
+// from the beginning, until the first does not come. Thread-compatible.
 class RetryPromises {
  public:
   // The caller is back with this request: takes out its promise. False: there is none, or its time
@@ -50,7 +49,7 @@ class RetryPromises {
 
  private:
   std::vector<RetryPromise> promises_;  // by time
-  double share_kept_ = 0.45;            // of the latest ones: the caller came
+  double share_kept_ = 0.55;            // of the latest ones: the caller came
 };
 
 }  // namespace image_variations

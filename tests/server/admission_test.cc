@@ -268,11 +268,15 @@ TEST(AdmissionGate, WhoComesBackWhenToldIsLetInBeforeOthers) {
   EXPECT_TRUE(gate.Ask(refused, later + absl::Seconds(6), later).ok());
 }
 
-TEST(AdmissionGate, PromisesCostNobodyTheirPlaceBeforeAnybodyCameBack) {
+TEST(AdmissionGate, PromisesCountUntilTheFirstIsNotKept) {
   Gate gate;
-  const auto busy = gate.Ask(Work(8), In(absl::Seconds(9)));
-  ASSERT_FALSE(gate.Ask(Named(Work(5), "a"), In(absl::Seconds(6))).ok());
-  EXPECT_TRUE(gate.Ask(Work(4), In(absl::Seconds(13))).ok());
+  absl::Time now = kNow;
+  for (const bool counts : {true, false}) {
+    const auto busy = gate.Ask(Work(8), now + absl::Seconds(9), now);
+    ASSERT_FALSE(gate.Ask(Named(Work(5), "a"), now + absl::Seconds(6), now).ok());
+    EXPECT_EQ(gate.Ask(Work(4), now + absl::Seconds(13), now).ok(), !counts);
+    now += absl::Seconds(100);
+  }
 }
 
 TEST(AdmissionGate, WhoCannotBeKnownAgainIsPromisedNothing) {
