@@ -75,6 +75,7 @@ class PythonRandom {
 
 struct Arrival {
   absl::Time at;
+  absl::Time offered;  // for the first time
   int steps = 0;
   Priority priority = Priority::kInteractive;
   bool is_retry = false;
@@ -110,7 +111,6 @@ class OverloadWorld final : public EngineObserver {
            cancels_.erase(cancels_.begin())) {
         const auto request = requests_.find(cancels_.begin()->second);
         if (request == requests_.end()) continue;
-        request->second->is_over = true;
         EngineOf(*request->second).Cancel(request->first, absl::CancelledError("the caller left"));
       }
       absl::Time next = absl::InfiniteFuture();
@@ -150,12 +150,13 @@ class OverloadWorld final : public EngineObserver {
     absl::Time admitted;
     AdmissionTicket ticket;
     absl::Status status;
-    bool is_over = false;  // cancelled
+    absl::Time cancelled = absl::InfiniteFuture();
     int wasted_steps = 0;
   };
 
   struct Device {
-    SimulatedClock clock;  // what it does takes its own time
+    SimulatedClock clock;       // what it does takes its own time
+    std::vector<JobId> call{};  // the running UNet call's
     std::unique_ptr<Engine> engine;
   };
 
@@ -164,9 +165,11 @@ class OverloadWorld final : public EngineObserver {
     auto runner = std::make_unique<FakeModelRunner>();
     runner->on_call = [this, &device](absl::string_view verb, int rows) {
       device.clock.Advance(TimeOf(verb, rows));
+      if (verb == "Denoise") CountWaste(device);
     };
-    runner->on_denoise = [this, &device](absl::Span<const StepRow> rows) {
-      for (const StepRow& row : rows) CountStep(row.job, device.clock.Now());
+    runner->on_denoise = [&device](absl::Span<const StepRow> rows) {
+      device.call.clear();
+      for (const StepRow& row : rows) device.call.push_back(row.job);
     };
     EngineOptions options{.warm_up_budget = absl::Hours(1)};
     options.batcher.max_rows = kMaxRows;
@@ -190,23 +193,27 @@ class OverloadWorld final : public EngineObserver {
     PythonRandom random(static_cast<uint32_t>(options_.seed));
     double at = 0;
     for (int i = 0; i < options_.requests; ++i) {
-      at += random.Exponential(options_.load / kMeanSteps);
+      const double period = absl::ToDoubleSeconds(options_.load_period);
+      const bool is_other = options_.other_load > 0 && std::fmod(at, 2 * period) >= period;
+      at += random.Exponential((is_other ? options_.other_load : options_.load) / kMeanSteps);
       const int steps = random.Below(2) == 0 ? 20 : 50;
       random.Below(4);  // a compatibility key, where published simulations have one
-      arrivals_.push({now_ + absl::Seconds(at), steps, Priority::kInteractive, false,
+      const absl::Time arrival = now_ + absl::Seconds(at);
+      arrivals_.push({arrival, arrival, steps, Priority::kInteractive, false,
                       absl::StrCat("caller ", i), "only one"});
     }
     const absl::Time end = now_ + absl::Seconds(at);
     absl::Time batch = now_;
     if (options_.batch_every == absl::InfiniteDuration()) return;
     while ((batch += options_.batch_every) < end) {
-      arrivals_.push({batch, 50, Priority::kBatch, false, "batch",
+      arrivals_.push({batch, batch, 50, Priority::kBatch, false, "batch",
                       absl::FormatTime(batch, absl::UTCTimeZone())});
     }
   }
 
   void Ask(const Arrival& arrival) {
-    const absl::Duration alone = absl::Seconds(arrival.steps + options_.decode_seconds);
+    const absl::Duration alone =
+        absl::Seconds(options_.embed_seconds + arrival.steps + options_.decode_seconds);
     const bool is_batch = arrival.priority == Priority::kBatch;
     auto request = std::make_shared<Request>();
     request->world = this;
@@ -237,7 +244,8 @@ class OverloadWorld final : public EngineObserver {
     request->device = request->ticket.device();
     request->admitted = now_;
     if (!is_batch && Chance(options_.cancel_share)) {
-      cancels_.emplace(now_ + Chance(1) * 2 * alone, request->id);
+      request->cancelled = now_ + Chance(1) * 2 * alone;
+      cancels_.emplace(request->cancelled, request->id);
     }
     requests_[request->id] = request.get();
     IV_CHECK(EngineOf(*request).Submit(JobOf(request)).ok());
@@ -270,24 +278,33 @@ class OverloadWorld final : public EngineObserver {
             .listener = request};
   }
 
-  void CountStep(JobId id, absl::Time now) {
-    const auto request = requests_.find(id);
-    if (request == requests_.end()) return;  // the warm-up's
-    Request& counted = *request->second;
-    const bool is_waste = counted.is_over || now >= counted.deadline;
-    if (is_waste) ++counted.wasted_steps;
+  // After a call: of those in it whose time was over before its end.
+  void CountWaste(const Device& device) {
+    for (const JobId id : device.call) {
+      const auto request = requests_.find(id);
+      if (request == requests_.end()) continue;  // the warm-up's
+      Request& counted = *request->second;
+      const absl::Time over = std::min(counted.cancelled, counted.deadline);
+      if (device.clock.Now() > over) ++counted.wasted_steps;
+    }
   }
 
   void Done(Request& request) {
     const absl::Time now = devices_[static_cast<size_t>(request.device)]->clock.Now();
-    const bool is_in_time = request.status.ok() && now <= request.deadline;
     if (request.arrival.priority == Priority::kBatch) {
       if (now <= request.admitted + options_.batch_target) ++report_.batch_in_bound;
-    } else if (is_in_time) {
-      ++report_.on_time;
+      const double time = absl::ToDoubleSeconds(now - request.arrival.offered);
+      report_.longest_batch = std::max(report_.longest_batch, time);
+    } else if (request.status.ok()) {
+      if (now <= request.deadline) ++report_.on_time;
+      const absl::Duration predicted = request.ticket.forecast().finish;
+      const double real = absl::FDivDuration(now - request.admitted, predicted);
+      report_.prediction_errors.push_back(std::abs(real - 1));
     }
     if (absl::IsCancelled(request.status)) ++report_.cancelled;
-    if (!request.status.ok()) report_.wasted_steps.push_back(request.wasted_steps);
+    if (!request.status.ok() || request.wasted_steps > 0) {
+      report_.wasted_steps.push_back(request.wasted_steps);
+    }
     request.ticket.ReportServed(now, /*is_complete=*/request.status.ok());
     request.ticket = AdmissionTicket();
     requests_.erase(request.id);
@@ -297,6 +314,7 @@ class OverloadWorld final : public EngineObserver {
     const double base = options_.device.base;
     const double scale = is_warm_ ? options_.mispredicted_by : 1;
     if (verb == "Denoise") return absl::Seconds(scale * (base + (1 - base) * rows));
+    if (verb == "EmbedImage") return absl::Seconds(options_.embed_seconds);
     if (verb != "DecodeLatents") return absl::ZeroDuration();
     // The small picture of the warm-up has a sixteenth of the area.
     return absl::Seconds(options_.decode_seconds * rows / (is_warm_ ? 1 : 16));

@@ -2,6 +2,8 @@
 // StepBatcher, a virtual clock, and a device whose UNet call of b rows takes a + (1 - a) b seconds.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -26,6 +28,9 @@ struct OverloadOptions {
   DeviceProfile device = kCpu;
   int devices = 1;  // of that profile
   double load = 1;  // of arrivals, by what one device can do one row at a time
+  // In every other `load_period`; 0: the same.
+  double other_load = 0;
+  absl::Duration load_period = absl::Seconds(500);
   uint64_t seed = 1;
   int requests = 700;
   bool retries = false;     // who is refused comes back once, when it was told to
@@ -35,6 +40,7 @@ struct OverloadOptions {
   absl::Duration batch_every = absl::InfiniteDuration();
   absl::Duration batch_target = absl::Minutes(30);
   double decode_seconds = 0;   // of a picture
+  double embed_seconds = 0;    // of a request
   double mispredicted_by = 1;  // calls take so many times what they took at warm-up, from then on
 };
 
@@ -48,7 +54,11 @@ struct OverloadReport {
   int retries_admitted = 0;  // ... and was let in
   int batch_offered = 0;
   int batch_in_bound = 0;
-  std::vector<int> wasted_steps;  // of each request that was cancelled or expired, after that
+  double longest_batch = 0;  // from offered to done, in seconds
+  // Of each request that was cancelled or expired: calls for it that ran then, or began later.
+  std::vector<int> wasted_steps;
+  // Of those who were served: |real - predicted| / predicted time.
+  std::vector<double> prediction_errors;
   double unet_rows_per_call = 0;
 
   double on_time_share() const { return static_cast<double>(on_time) / offered; }
@@ -58,5 +68,15 @@ struct OverloadReport {
 };
 
 OverloadReport SimulateOverload(const OverloadOptions&);
+
+// The value that `share` of `values` do not exceed; 0 of none.
+template <typename T>
+T Percentile(std::vector<T> values, double share) {
+  if (values.empty()) return T{};
+  const auto place = static_cast<size_t>(share * static_cast<double>(values.size() - 1));
+  const auto at = values.begin() + static_cast<std::ptrdiff_t>(place);
+  std::nth_element(values.begin(), at, values.end());
+  return *at;
+}
 
 }  // namespace image_variations

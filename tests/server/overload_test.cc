@@ -9,7 +9,8 @@
 namespace image_variations {
 namespace {
 
-constexpr uint64_t kSeeds = 6;
+constexpr uint64_t kSeeds = 21;
+constexpr uint64_t kFewSeeds = 6;
 
 struct Goal {
   DeviceProfile device;
@@ -60,11 +61,16 @@ INSTANTIATE_TEST_SUITE_P(Profiles, Overload,
                                            Goal{kH100, 0.9, 0.96}, Goal{kH100, 1.3, 0.93}));
 
 TEST(OverloadedService, SpendsAtMostTheRunningStepOnWhoLeft) {
-  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    OverloadReport report =
-        SimulateOverload({.device = kA100, .load = 1.3, .seed = seed, .cancel_share = 0.3});
-    ASSERT_GT(report.wasted_steps.size(), 100u);
-    EXPECT_LE(*std::ranges::max_element(report.wasted_steps), 1) << "seed " << seed;
+  for (const DeviceProfile& device : {kCpu, kA100, kH100}) {
+    std::vector<int> wasted;
+    for (uint64_t seed = 1; seed <= kFewSeeds; ++seed) {
+      const OverloadReport report =
+          SimulateOverload({.device = device, .load = 1.3, .seed = seed, .cancel_share = 0.3});
+      wasted.insert(wasted.end(), report.wasted_steps.begin(), report.wasted_steps.end());
+    }
+    ASSERT_GT(wasted.size(), 600u);
+    EXPECT_LE(Percentile(wasted, 0.99), 1) << device.name;
+    EXPECT_EQ(std::ranges::count(wasted, 0) < std::ssize(wasted), true) << "no call was counted";
   }
 }
 
@@ -82,8 +88,18 @@ TEST(OverloadedService, FinishesBatchWorkWithinItsBoundUnderConstantInteractiveL
   }
 }
 
+TEST(OverloadedService, PlansEmbeddingsAsItPlansSteps) {
+  for (const DeviceProfile& device : {kCpu, kA100, kH100}) {
+    for (uint64_t seed = 1; seed <= kFewSeeds; ++seed) {
+      const OverloadReport report =
+          SimulateOverload({.device = device, .load = 1.0, .seed = seed, .embed_seconds = 3});
+      EXPECT_GE(report.admitted_on_time_share(), 0.97) << device.name << ", seed " << seed;
+    }
+  }
+}
+
 TEST(OverloadedService, PlansPicturesAsItPlansSteps) {
-  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+  for (uint64_t seed = 1; seed <= kFewSeeds; ++seed) {
     const OverloadReport report =
         SimulateOverload({.device = kA100, .load = 1.0, .seed = seed, .decode_seconds = 5});
     EXPECT_GE(report.admitted_on_time_share(), 0.97) << "seed " << seed;
@@ -91,7 +107,7 @@ TEST(OverloadedService, PlansPicturesAsItPlansSteps) {
 }
 
 TEST(OverloadedService, RecoversWhenTheDeviceBecomesSlower) {
-  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+  for (uint64_t seed = 1; seed <= kFewSeeds; ++seed) {
     const OverloadReport report =
         SimulateOverload({.device = kA100, .load = 0.9, .seed = seed, .mispredicted_by = 2});
     EXPECT_GE(report.admitted_on_time_share(), 0.95) << "seed " << seed;
@@ -99,7 +115,7 @@ TEST(OverloadedService, RecoversWhenTheDeviceBecomesSlower) {
 }
 
 TEST(OverloadedService, RecoversFromSlowerDevicesThoughCallersLeave) {
-  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+  for (uint64_t seed = 1; seed <= kFewSeeds; ++seed) {
     const OverloadReport report = SimulateOverload(
         {.device = kA100, .load = 0.9, .seed = seed, .cancel_share = 0.3, .mispredicted_by = 2});
     EXPECT_GE(report.kept_share(), 0.95) << "seed " << seed;
