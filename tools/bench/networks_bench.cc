@@ -98,6 +98,19 @@ Case Embed(const Networks& networks) {
   return {"clip", [=, &networks] { networks.image_encoder.Forward(pixels); }};
 }
 
+// What ScoreImages has the networks do for one picture.
+Case Score(const Networks& networks) {
+  const int64_t size = networks.image_encoder.image_size;
+  const at::Tensor pixels = at::randn({1, 3, size, size});
+  return {"safety", [=, &networks] {
+            if (const auto& checker = networks.safety_checker) {
+              checker->Score(checker->vision_model.Forward(pixels));
+              if (networks.is_one_tower) return;
+            }
+            networks.image_encoder.Forward(pixels);
+          }};
+}
+
 std::vector<Case> Cases(const Networks& networks, int side) {
   std::vector<Case> cases = {UnetStep(networks, side, side, true),
                              UnetStep(networks, side, side, false),
@@ -106,7 +119,18 @@ std::vector<Case> Cases(const Networks& networks, int side) {
                              UnetStep(networks, side * 3 / 4, side * 5 / 4, true),
                              UnetStep(networks, side * 3 / 2, side * 3 / 2, true),
                              VaeDecode(networks, side, side),
-                             Embed(networks)};
+                             Embed(networks),
+                             Score(networks)};
+  return cases;
+}
+
+// UNet steps of two rows and more, at the model's side and half of it.
+std::vector<Case> CasesOfManyRows(const Networks& networks, int side) {
+  std::vector<Case> cases = {UnetStep(networks, side / 2, side / 2, false)};
+  for (int rows = 2; rows <= 8; ++rows) {
+    cases.push_back(UnetStep(networks, side, side, false, rows));
+    cases.push_back(UnetStep(networks, side / 2, side / 2, false, rows));
+  }
   return cases;
 }
 
@@ -159,8 +183,11 @@ int Main(int argc, char** argv) {
   std::fprintf(stderr, "%s %s, %d threads, loaded in %.1f s\n", options.model.c_str(),
                options.dtype.c_str(), options.threads, loading.count());
   const int side = dir->unet.sample_size * dir->vae.factor();
-  const std::vector<Case> cases = Cases(*networks, side);
-  if (options.paced) return RunPaced(cases);
+  std::vector<Case> cases = Cases(*networks, side);
+  if (options.paced) {
+    for (Case& one : CasesOfManyRows(*networks, side)) cases.push_back(std::move(one));
+    return RunPaced(cases);
+  }
   for (const auto& [name, run] : cases) {
     benchmark::RegisterBenchmark(name.c_str(),
                                  [&run = run](benchmark::State& state) {
