@@ -39,7 +39,7 @@ check:           ## format and layers
 	@git ls-files '*.h' '*.cc' | xargs clang-format-14 --dry-run --Werror
 	@python3 tools/check_layers.py
 
-bench: release   ## the numbers of docs/parity.md: overhead, memory and parity of the full-size model
+bench: release   ## every number of docs/performance.md, beside its peers, and the full-size ones of docs/parity.md; hours
 	@tools/bench.sh
 
 parity: release  ## the server's pictures against diffusers', into docs/parity.md; makes the full-size model, 6 GB

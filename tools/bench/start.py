@@ -9,12 +9,14 @@ import argparse
 import ctypes
 import mmap
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import results
 from server_process import running_server
 
 
@@ -60,6 +62,7 @@ def measure(a, dtype):
         peak = megabytes(server.pid, "VmHWM")
     print(f"{dtype}: listening after {start:.1f} s ({cpu:.1f} s of processor time; {weights / 1e9:.1f} GB of memory alone "
           f"took {taken:.1f} s), {resident} MB resident, {peak} MB at most with one picture", flush=True)
+    return start, cpu, peak
 
 
 def main():
@@ -69,10 +72,19 @@ def main():
     parser.add_argument("--picture", default="demo/pictures/penguin.png")
     parser.add_argument("--dtype", nargs="*", default=["bf16", "fp32"], choices=["bf16", "fp32"])
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--json", default="", help="file that the results are added to, for report.py")
     a = parser.parse_args()
+    report = results.Results(a.json)
+    measured = {dtype: [] for dtype in a.dtype}
     for _ in range(a.rounds):
         for dtype in a.dtype:
-            measure(a, dtype)
+            measured[dtype].append(measure(a, dtype))
+    for dtype, rounds in measured.items():
+        start, cpu, peak = (statistics.median(values) for values in zip(*rounds))
+        report.row(f"start of the {os.path.basename(a.model)} server, files cached, to listening: {dtype}", start,
+                   15 if dtype == "bf16" else 12, "s", note=f"{cpu:.1f} s of CPU time, {len(rounds)} rounds")
+        if dtype == "bf16":
+            report.row("most memory of a bf16 server with one picture", peak / 1e3, 3.2, "GB", note="VmHWM")
 
 
 if __name__ == "__main__":
