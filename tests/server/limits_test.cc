@@ -47,7 +47,11 @@ TEST(Limits, MetadataThatIsTooLargeIsRefusedAndTheNextIsNot) {
   v1::GenerateVariationsResponse response;
   EXPECT_EQ(server.stub().GenerateVariations(&context, Request(), &response).error_code(),
             grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_TRUE(Generate(server, Request()).status.ok());
+  // gRPC may end the connection after it, under the next call: whoever calls again is served.
+  const grpc::Status next = Generate(server, Request()).status;
+  EXPECT_TRUE(next.ok() || (next.error_code() == grpc::StatusCode::UNAVAILABLE &&
+                            Generate(server, Request()).status.ok()))
+      << next.error_message();
 }
 
 int CallsStarted(TestServer& server) {

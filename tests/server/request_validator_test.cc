@@ -298,7 +298,8 @@ TEST(WorstCaseEncodedBytes, HoldsForNoiseOfEveryFormatAndQuality) {
   for (const int quality : {10, 50, 75, 89, 90, 95, 96, 100}) {
     for (const auto& [width, height] : {std::pair(8, 8), std::pair(200, 120)}) {
       for (const ImageFormat format : {ImageFormat::kPng, ImageFormat::kJpeg}) {
-        const EncodeOptions options{format, quality, parameters};
+        const EncodeOptions options{
+            .format = format, .jpeg_quality = quality, .parameters = parameters};
         const int64_t bound = WorstCaseEncodedBytes(format, width, height, quality);
         EXPECT_LE(EncodeImage(Noise(width, height), options)->size(), bound)
             << MimeType(format) << " " << quality;
