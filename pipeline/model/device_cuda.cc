@@ -75,7 +75,7 @@ void ReleaseCachedMemory(const at::Device& device) {
 
 std::unique_ptr<RecordedCall> MakeRecordedCall(const at::Device& device) {
   if (!device.is_cuda()) return nullptr;
-  static const at::MempoolId_t pool = at::cuda::graph_pool_handle();
+  thread_local const at::MempoolId_t pool = at::cuda::graph_pool_handle();
   return std::make_unique<CudaGraphCall>(pool);
 }
 

@@ -1,10 +1,12 @@
 #include "pipeline/model/torch_model_runner.h"
 
+#include <algorithm>
 #include <future>
 
 #include "ATen/Context.h"
 #include "ATen/Parallel.h"
 #include "ATen/Version.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -74,8 +76,10 @@ std::string Fingerprint(const ModelInfo& info, const std::string& device_model, 
   for (const auto& [component, digest] : info.component_sha256) {
     absl::StrAppend(&parts, component, "=", digest, ";");
   }
-  absl::StrAppend(&parts, info.device, device_model, ";", info.dtype, ";", threads, ";",
-                  TORCH_VERSION, ";", at::get_cpu_capability(), ";", IV_VERSION);
+  // The kind of the device and not its number: of equal ones it does not matter which.
+  const absl::string_view kind = absl::StartsWith(info.device, "cuda") ? "cuda" : info.device;
+  absl::StrAppend(&parts, kind, device_model, ";", info.dtype, ";", threads, ";", TORCH_VERSION,
+                  ";", at::get_cpu_capability(), ";", IV_VERSION);
   return ShortHash(parts);
 }
 
@@ -109,7 +113,8 @@ ModelInfo Describe(const ModelDir& dir, Digests digests, const Placement& placem
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> MakeTorchModelRunner(
     const ModelDir& dir, const TorchModelRunnerOptions& options) {
-  const int threads = options.threads > 0 ? options.threads : at::intraop_default_num_threads();
+  const int share = at::intraop_default_num_threads() / std::max(1, options.cpu_runners);
+  const int threads = options.threads > 0 ? options.threads : std::max(1, share);
   const auto load = [&]() -> absl::StatusOr<std::unique_ptr<NetworkRunner>> {
     SetUpLibTorch(threads);
     Placement placement;

@@ -14,7 +14,8 @@ namespace image_variations {
 struct TorchModelRunnerOptions {
   std::string device = "auto";  // "cpu", "cuda:N"; "auto": the first GPU, else the CPU
   std::string dtype = "auto";   // "fp32", "bf16", "fp16"; "auto": fp16 on a GPU, fp32 on the CPU
-  int threads = 0;              // of one operation on the CPU; 0 = number of cores
+  int threads = 0;              // of one operation on the CPU; 0 = number of cores ...
+  int cpu_runners = 1;          // ... divided by that of the runners on them
   double gpu_memory = 1;        // largest share of a GPU's memory
   int max_slots = 32;
   int max_rows = 16;
