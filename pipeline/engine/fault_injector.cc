@@ -26,9 +26,12 @@ absl::StatusOr<Fault> ParseFault(absl::string_view text) {
   const absl::Status unknown = absl::InvalidArgumentError(
       absl::StrCat("must be STAGE:CALL=KIND, such as denoise:3=oom, not \"", text, "\""));
   const std::pair<absl::string_view, absl::string_view> sides = absl::StrSplit(text, '=');
-  const std::pair<absl::string_view, absl::string_view> place = absl::StrSplit(sides.first, ':');
+  const std::vector<absl::string_view> engine = absl::StrSplit(sides.first, '/');
+  const std::pair<absl::string_view, absl::string_view> place = absl::StrSplit(engine.back(), ':');
   Fault fault{.stage = std::string(place.first)};
   if (!absl::SimpleAtoi(place.second, &fault.call) || fault.call < 1) return unknown;
+  const bool has_engine = engine.size() == 2 && absl::SimpleAtoi(engine[0], &fault.engine);
+  if (engine.size() > 1 && (!has_engine || fault.engine < 0)) return unknown;
   bool has_stage = false, has_kind = false;
   for (const absl::string_view stage : kStages) has_stage |= stage == place.first;
   for (const auto& [name, kind] : kKinds) {

@@ -21,13 +21,15 @@ struct Fault {
   int call = 0;
   FaultKind kind = FaultKind::kFailure;
   int cuda_error = 0;  // of kDeviceError
+  int engine = 0;      // of several
 
   bool operator==(const Fault&) const = default;
 };
 
 // "denoise:3=oom,decode:1=nan": STAGE:CALL=KIND with the stages embed, prepare, denoise, decode,
 // score and the kinds oom, fail, lost, hang, cuda-N (as when CUDA says error N) and, but for
-// prepare, nan (of the call's first sample). INVALID_ARGUMENT quotes what it does not know.
+// prepare, nan (of the call's first sample). "1/denoise:3=oom" is for engine 1, without that it is
+// for engine 0. INVALID_ARGUMENT quotes what it does not know.
 absl::StatusOr<std::vector<Fault>> ParseFaults(absl::string_view spec);
 
 // Passes calls on to the runner that it wraps, but for those with a fault. Engine thread only.

@@ -37,12 +37,14 @@ TEST(ParseFaults, ReadsStageCallAndKind) {
   EXPECT_THAT(*ParseFaults("denoise:3=oom,decode:1=nan"),
               ElementsAre(Fault{"denoise", 3, FaultKind::kOutOfMemory},
                           Fault{"decode", 1, FaultKind::kNotFinite}));
+  EXPECT_THAT(*ParseFaults("1/denoise:3=oom"),
+              ElementsAre(Fault{"denoise", 3, FaultKind::kOutOfMemory, 0, /*engine=*/1}));
   EXPECT_TRUE(ParseFaults("")->empty());
 }
 
 TEST(ParseFaults, QuotesWhatItDoesNotKnow) {
   for (const char* bad : {"unet:1=oom", "denoise:0=oom", "denoise=oom", "denoise:1=boom",
-                          "denoise:1", "prepare:1=nan", "denoise:x=oom"}) {
+                          "denoise:1", "x/denoise:1=oom", "prepare:1=nan", "denoise:x=oom"}) {
     const absl::Status status = ParseFaults(bad).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << bad;
     EXPECT_THAT(std::string(status.message()), HasSubstr(bad));
