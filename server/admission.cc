@@ -158,9 +158,11 @@ int64_t AdmissionGate::bytes() const {
   return bytes_inside();
 }
 
-double AdmissionGate::slowdown(int device) const {
+double AdmissionGate::slowdown() const {
   absl::MutexLock lock(&mutex_);
-  return lines_[static_cast<size_t>(device)].slowdown();
+  double most = 0;
+  for (const AdmissionLine& line : lines_) most = std::max(most, line.slowdown());
+  return most;
 }
 
 bool AdmissionGate::WaitUntilEmpty(absl::Duration timeout) {

@@ -96,9 +96,10 @@ class AdmissionGate {
   absl::Status closed() const ABSL_LOCKS_EXCLUDED(mutex_);  // what it was closed with
   int requests() const ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t bytes() const ABSL_LOCKS_EXCLUDED(mutex_);  // of requests, and held
-  // How much longer requests of a device have been taking than predicted, lately and without
-  // exception; 1 when predictions are right. Predictions count so many times as long.
-  double slowdown(int device = 0) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // How much longer requests have been taking than predicted, lately and without exception, on the
+  // device that is furthest behind; 1 when predictions are right. Predictions count so many times
+  // as long.
+  double slowdown() const ABSL_LOCKS_EXCLUDED(mutex_);
   // False when requests are still in after `timeout`.
   bool WaitUntilEmpty(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mutex_);
 

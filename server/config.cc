@@ -56,14 +56,17 @@ std::vector<Flag> Flags(ServerConfig* c) {
        "where to serve gRPC health checks alone, in plaintext, for probes; empty: nowhere"},
       {"metrics-listen", Text(&c->metrics_listen, "HOST:PORT"),
        "where to serve Prometheus metrics; empty: nowhere"},
-      {"device", Device(&c->device), "what computes; auto: the first GPU, else the CPU"},
+      {"device", Devices(&c->devices),
+       "what computes; auto: the first GPU, else the CPU. Given again, or several with commas: an "
+       "engine for each"},
       {"dtype",
        Choice<std::string>(
            &c->dtype, {{"auto", "auto"}, {"fp32", "fp32"}, {"bf16", "bf16"}, {"fp16", "fp16"}}),
        "number type of the networks; auto: fp16 on a GPU, fp32 on the CPU"},
       {"gpu-memory", Number(&c->gpu_memory, 0.05f, 1.0f),
        "largest share of a GPU's memory that is taken; beyond it calls are split"},
-      {"threads", Number(&c->threads, 0, 1024), "CPU threads of one operation; 0: all cores"},
+      {"threads", Number(&c->threads, 0, 1024),
+       "CPU threads of one operation; 0: all cores, divided by the engines on the CPU"},
       {"safety",
        Choice<SafetyMode>(&c->engine.safety,
                           {{"required", SafetyMode::kRequired}, {"off", SafetyMode::kOff}}),
@@ -206,11 +209,12 @@ void Declare(const std::vector<Flag>& flags, CLI::App* app, Switches* switches) 
   app->set_config("--config", "", "file with settings, TOML or INI");
   app->allow_config_extras(CLI::config_extras_mode::error);
   for (const Flag& flag : flags) {
-    app->add_option_function<std::string>(
-           "--" + flag.name, [](const std::string&) {}, flag.help)
-        ->check(flag.value.set, "")
-        ->type_name(flag.value.type)
-        ->default_str(flag.value.default_shown);
+    CLI::Option* const option = app->add_option_function<std::string>(
+                                       "--" + flag.name, [](const std::string&) {}, flag.help)
+                                    ->check(flag.value.set, "")
+                                    ->type_name(flag.value.type)
+                                    ->default_str(flag.value.default_shown);
+    if (flag.value.repeats) option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   }
 }
 
@@ -284,7 +288,28 @@ absl::Status CheckAuthentication(const ServerConfig& config) {
   return absl::OkStatus();
 }
 
+absl::Status CheckDevices(const ServerConfig& config) {
+  std::vector<std::string> devices = config.devices;
+  std::ranges::sort(devices);
+  for (size_t i = 0; i + 1 < devices.size(); ++i) {
+    if (std::ranges::find(devices, "auto") != devices.end()) {
+      return absl::InvalidArgumentError("--device auto is one device: name each of several");
+    }
+    if (devices[i] != "cpu" && devices[i] == devices[i + 1]) {
+      return absl::InvalidArgumentError(absl::StrCat("--device ", devices[i], " is given twice"));
+    }
+  }
+  for (const Fault& fault : config.faults) {
+    if (fault.engine >= static_cast<int>(devices.size())) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--inject-faults: there is no engine ", fault.engine));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckTogether(const ServerConfig& config) {
+  RETURN_IF_ERROR(CheckDevices(config));
   RETURN_IF_ERROR(CheckAuthentication(config));
   RETURN_IF_ERROR(CheckTls(config.listener.tls));
   const RequestLimits& limits = config.limits;
@@ -363,6 +388,7 @@ absl::StatusOr<Command> ReadCommand(int argc, const char* const* argv, Environme
     return absl::InvalidArgumentError(absl::StrCat("--inject-faults: ", faults.status().message()));
   }
   config.faults = *std::move(faults);
+  config.admission.devices = static_cast<int>(config.devices.size());
   config.admission.max_samples = config.engine.batcher.max_waiting_samples;
   config.admission.max_rows = config.engine.batcher.max_rows;
   config.admission.interactive_target = config.engine.batcher.interactive_target;

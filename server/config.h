@@ -25,7 +25,7 @@ namespace image_variations {
 struct ServerConfig {
   std::string model;
   std::string hub_cache;  // where a model that is no folder is looked up; from HF_HUB_CACHE and kin
-  std::string device = "auto";
+  std::vector<std::string> devices{"auto"};  // with an engine each
   std::string dtype = "auto";
   float gpu_memory = 1;
   int threads = 0;

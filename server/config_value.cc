@@ -1,6 +1,7 @@
 #include "server/config_value.h"
 
 #include <limits>
+#include <memory>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -73,18 +74,23 @@ ConfigValue List(std::vector<std::string>* target, std::string type) {
           }};
 }
 
-ConfigValue Device(std::string* target) {
-  return {"cpu|cuda:N|auto", *target, [target](const std::string& text) -> std::string {
-            int index = 0;
-            absl::string_view number = text;
-            const bool is_cuda =
-                absl::ConsumePrefix(&number, "cuda:") && absl::SimpleAtoi(number, &index);
-            if (text != "cpu" && text != "auto" && (!is_cuda || index < 0)) {
-              return absl::StrCat("must be cpu, cuda:N or auto, not \"", text, "\"");
-            }
-            *target = text;
-            return "";
-          }};
+ConfigValue Devices(std::vector<std::string>* target) {
+  const auto given = std::make_shared<std::vector<std::string>>();
+  const auto add = [=](const std::string& text) -> std::string {
+    for (const absl::string_view device : absl::StrSplit(text, ',')) {
+      int index = 0;
+      absl::string_view number = device;
+      const bool is_cuda =
+          absl::ConsumePrefix(&number, "cuda:") && absl::SimpleAtoi(number, &index);
+      if (device != "cpu" && device != "auto" && (!is_cuda || index < 0)) {
+        return absl::StrCat("must be cpu, cuda:N or auto, not \"", device, "\"");
+      }
+      given->push_back(is_cuda ? absl::StrCat("cuda:", index) : std::string(device));
+    }
+    *target = *given;
+    return "";
+  };
+  return {"cpu|cuda:N|auto", absl::StrJoin(*target, ","), add, /*repeats=*/true};
 }
 
 ConfigValue Number(int* target, int min, int max) { return AnyNumber(target, min, max); }

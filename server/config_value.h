@@ -19,14 +19,15 @@ struct ConfigValue {
   std::string default_shown;  // "": none
   // Takes the text over; returns what is wrong with it, or "". (CLI11's shape of a check.)
   std::function<std::string(const std::string&)> set;
+  bool repeats = false;  // `set` may be called again, to add
 };
 
 // `target` has the default, and outlives the value.
 ConfigValue Text(std::string* target, std::string type);
 // Words with commas between them.
 ConfigValue List(std::vector<std::string>* target, std::string type);
-// cpu, cuda:N or auto.
-ConfigValue Device(std::string* target);
+// cpu, cuda:N or auto; several with commas between them, or given again.
+ConfigValue Devices(std::vector<std::string>* target);
 ConfigValue Number(int* target, int min, int max);
 ConfigValue Number(int64_t* target, int64_t min, int64_t max);
 ConfigValue Number(float* target, float min, float max);

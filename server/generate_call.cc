@@ -103,7 +103,8 @@ void GenerateCall::Cancel() {
     absl::MutexLock lock(&mutex_);
     is_cancelled_ = true;
   }
-  context_.engine.Cancel(id_, WhyCancelled(context_.clock.Now(), deadline_));
+  Engine* const engine = engine_;
+  if (engine != nullptr) engine->Cancel(id_, WhyCancelled(context_.clock.Now(), deadline_));
 }
 
 absl::Status GenerateCall::Admit(absl::StatusOr<ValidRequest> request) {
@@ -113,15 +114,15 @@ absl::Status GenerateCall::Admit(absl::StatusOr<ValidRequest> request) {
                    context_.caller_limits.Enter(origin_.caller, UnetRowsOf(request_)));
   const AdmissionRequest asked{
       .bytes = BytesOf(request_, static_cast<int64_t>(image_.size())),
-      .shape = ShapeOf(request_, context_.engine.model().latent_factor),
+      .shape = ShapeOf(request_, context_.engines.at(0).model().latent_factor),
       .priority = request_.priority,
       .deadline = deadline_,
       .caller = origin_.caller,
       .request_id = request_.has_drawn_id ? "" : request_.request_id,
       .only_asks = request_.validate_only,
   };
-  const CostModel cost = context_.engine.status().cost;
-  ASSIGN_OR_RETURN(ticket_, context_.gate.Enter(asked, {&cost, 1}, begin_));
+  ASSIGN_OR_RETURN(ticket_, context_.gate.Enter(asked, context_.engines.costs(), begin_));
+  engine_ = &context_.engines.at(ticket_.device());
   return request_.validate_only ? CheckPlan() : absl::OkStatus();
 }
 
@@ -143,13 +144,13 @@ void GenerateCall::DecodeAndSubmit() {
     return;
   }
   open_parts_ = request_.sample_count + 1;
-  if (const absl::Status submitted = context_.engine.Submit(*std::move(job)); !submitted.ok()) {
+  if (const absl::Status submitted = engine().Submit(*std::move(job)); !submitted.ok()) {
     Finish(DescribeStop(submitted, 0, 0));
     return;
   }
-  if (is_cancelled())
-    context_.engine.Cancel(id_,
-                           WhyCancelled(context_.clock.Now(), deadline_));  // came before Submit
+  if (is_cancelled()) {  // that came before Submit
+    engine().Cancel(id_, WhyCancelled(context_.clock.Now(), deadline_));
+  }
 }
 
 absl::StatusOr<Job> GenerateCall::MakeJob() {
@@ -171,7 +172,7 @@ absl::StatusOr<Job> GenerateCall::MakeJob() {
   if (!image.ok()) return MakeImageError(image.status(), request_.field_path);
   decode_time_ = context_.clock.Now() - begin;
   context_.metrics.OnImageDecoded(decode_time_);
-  const int factor = context_.engine.model().latent_factor;
+  const int factor = engine().model().latent_factor;
   return Job{
       .id = id_,
       .source = std::make_shared<const Image>(*std::move(image)),
@@ -253,7 +254,7 @@ void GenerateCall::Encode(int index, const SampleResult& result) {
   }
   EncodeOptions options{.format = request_.format, .jpeg_quality = request_.jpeg_quality};
   if (!request_.omit_metadata) {
-    options.parameters = GenerationParametersText(request_, seed, context_.engine.model());
+    options.parameters = GenerationParametersText(request_, seed, engine().model());
   }
   const absl::Time begin = context_.clock.Now();
   absl::StatusOr<std::string> bytes = EncodeChecked(result.image, options);
@@ -336,7 +337,7 @@ bool GenerateCall::is_cancelled() const {
 }
 
 v1::EffectiveParameters GenerateCall::parameters() const {
-  const ModelInfo& model = context_.engine.model();
+  const ModelInfo& model = engine().model();
   v1::EffectiveParameters parameters;
   parameters.set_request_id(request_.request_id);
   parameters.set_seed(static_cast<int64_t>(request_.seed));

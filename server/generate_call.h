@@ -18,6 +18,7 @@
 #include "server/admission.h"
 #include "server/caller_limits.h"
 #include "server/decode_sandbox.h"
+#include "server/engine_pool.h"
 #include "server/generate_reply.h"
 #include "server/metrics.h"
 #include "server/preview_pictures.h"
@@ -32,7 +33,7 @@ struct CallContext {
   AdmissionGate& gate;
   WorkerPool& codecs;
   Metrics& metrics;
-  Engine& engine;
+  const EnginePool& engines;
   const RequestValidator& validator;
   CallerLimits& caller_limits;
   const DecodeSandbox* sandbox = nullptr;  // nullptr: pictures are decoded in this process
@@ -51,7 +52,7 @@ absl::Status WhyCancelled(absl::Time now, absl::Time deadline);
 // Nothing that the rpc owns is touched after OnEnd.
 class GenerateCall final : public JobListener, public std::enable_shared_from_this<GenerateCall> {
  public:
-  // `image` and `reply` live until reply.OnEnd. `id` is new to the engine.
+  // `image` and `reply` live until reply.OnEnd. `id` is new to all engines.
   GenerateCall(const CallContext&, JobId id, const std::string& image, absl::Time deadline,
                GenerateReply& reply, CallOrigin = {});
 
@@ -76,6 +77,7 @@ class GenerateCall final : public JobListener, public std::enable_shared_from_th
   void EndPart();
   void Finish(const absl::Status&);
 
+  Engine& engine() const { return *engine_.load(); }  // once admitted
   bool is_cancelled() const ABSL_LOCKS_EXCLUDED(mutex_);
   imagevariations::v1::EffectiveParameters parameters() const;
   imagevariations::v1::Completed completed() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -90,6 +92,7 @@ class GenerateCall final : public JobListener, public std::enable_shared_from_th
   ValidRequest request_;        // constant once admitted
   CallerTicket caller_ticket_;  // these two from admission on
   AdmissionTicket ticket_;
+  std::atomic<Engine*> engine_ = nullptr;  // where its place is; none before admission
   absl::Duration decode_time_;
   JobMetrics job_metrics_;           // written before the last EndPart
   bool has_every_picture_ = true;    // so far; engine thread only

@@ -111,6 +111,11 @@ ServerState Lifecycle::state() const {
 }
 
 void Lifecycle::OnDeviceLost(const absl::Status& why) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (is_device_lost_) return;
+    is_device_lost_ = true;
+  }
   gate_.Close(MakeError(absl::StatusCode::kUnavailable, reason::kDeviceFailed,
                         absl::StrCat("the device is lost: ", why.message())));
   {
@@ -119,7 +124,6 @@ void Lifecycle::OnDeviceLost(const absl::Status& why) {
   }
   ShowHealth();
   Log(Severity::kError, "device lost", {{"why", why.message()}});
-  observer_.OnDeviceLost(why);
   absl::MutexLock lock(&mutex_);
   device_ = why;
 }

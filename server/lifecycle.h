@@ -11,7 +11,6 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "grpcpp/health_check_service_interface.h"
-#include "pipeline/engine/engine_observer.h"
 #include "server/admission.h"
 
 namespace image_variations {
@@ -31,11 +30,10 @@ enum class HealthView {
   kReadiness,  // and strangers reach the port where they come in
 };
 
-// Keeps health, gate and state together. Watches the engine for the loss of its device and passes
-// on to `observer` what it hears. Thread-safe.
-class Lifecycle final : public EngineObserver {
+// Keeps health, gate and state together. Thread-safe.
+class Lifecycle {
  public:
-  Lifecycle(AdmissionGate& gate, EngineObserver& observer) : gate_(gate), observer_(observer) {}
+  explicit Lifecycle(AdmissionGate& gate) : gate_(gate) {}
 
   // A health service to keep; NOT_SERVING from now on. It must live until DetachHealth.
   void AttachHealth(grpc::HealthCheckServiceInterface& health, HealthView = HealthView::kState)
@@ -43,7 +41,7 @@ class Lifecycle final : public EngineObserver {
   void DetachHealth() ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether strangers can reach the server; true until told.
   void SetReachable(bool) ABSL_LOCKS_EXCLUDED(mutex_);
-  // The engine is warm: opens the gate.
+  // The engines are warm: opens the gate.
   void Serve() ABSL_LOCKS_EXCLUDED(mutex_);
   // Asks for the end; returns at once.
   void RequestStop() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -55,14 +53,11 @@ class Lifecycle final : public EngineObserver {
   // OK, or why the device is lost.
   absl::Status device() const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  ServerState state() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Ends the server, whatever its other devices do: a process that was started anew has them all.
+  // After the first loss nothing more happens.
+  void OnDeviceLost(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  void OnTick(const TickReport& report) override { observer_.OnTick(report); }
-  void OnSampleEnd(SampleOutcome outcome, int unet_rows) override {
-    observer_.OnSampleEnd(outcome, unet_rows);
-  }
-  void OnOutOfMemory(int how_many_failed) override { observer_.OnOutOfMemory(how_many_failed); }
-  void OnDeviceLost(const absl::Status& why) override ABSL_LOCKS_EXCLUDED(mutex_);
+  ServerState state() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct AttachedHealth {
@@ -75,12 +70,12 @@ class Lifecycle final : public EngineObserver {
   bool WaitForLoss(absl::Duration time) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   AdmissionGate& gate_;
-  EngineObserver& observer_;
   mutable absl::Mutex mutex_;
   std::vector<AttachedHealth> healths_ ABSL_GUARDED_BY(mutex_);
   bool is_reachable_ ABSL_GUARDED_BY(mutex_) = true;
   ServerState state_ ABSL_GUARDED_BY(mutex_) = ServerState::kStarting;
   bool stop_requested_ ABSL_GUARDED_BY(mutex_) = false;
+  bool is_device_lost_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status device_ ABSL_GUARDED_BY(mutex_);
 };
 

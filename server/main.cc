@@ -1,8 +1,9 @@
 // The server program: the only file that knows both gRPC and the networks.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "pipeline/base/status_macros.h"
@@ -14,20 +15,24 @@
 namespace image_variations {
 namespace {
 
-absl::StatusOr<ModelRunnerFactory> OpenModel(const ServerConfig& config) {
-  ASSIGN_OR_RETURN(ModelDir dir, ModelDir::Open(config.model, config.hub_cache));
+// A factory for each device; the files are opened once.
+absl::StatusOr<std::vector<ModelRunnerFactory>> OpenModel(const ServerConfig& config) {
+  ASSIGN_OR_RETURN(const ModelDir dir, ModelDir::Open(config.model, config.hub_cache));
   TorchModelRunnerOptions options{
-      .device = config.device,
       .dtype = config.dtype,
       .threads = config.threads,
+      .cpu_runners = static_cast<int>(std::ranges::count(config.devices, "cpu")),
       .gpu_memory = config.gpu_memory,
       .max_slots = config.engine.batcher.max_slots,
       .max_rows = config.engine.batcher.max_rows,
       .previews = config.engine.safety == SafetyMode::kOff,
   };
-  return [dir = std::move(dir), options = std::move(options)]() {
-    return MakeTorchModelRunner(dir, options);
-  };
+  std::vector<ModelRunnerFactory> factories;
+  for (const std::string& device : config.devices) {
+    options.device = device;
+    factories.push_back([dir, options]() { return MakeTorchModelRunner(dir, options); });
+  }
+  return factories;
 }
 
 int Main(int argc, const char* const* argv) {

@@ -1,6 +1,7 @@
 #include "server/metrics.h"
 
 #include <array>
+#include <atomic>
 
 #include "absl/strings/ascii.h"
 #include "server/process_metrics.h"
@@ -17,7 +18,8 @@ constexpr std::array<const char*, 2> kMethods[] = {{"GenerateVariations", "unary
 constexpr SampleOutcome kOutcomes[] = {SampleOutcome::kGenerated, SampleOutcome::kFiltered,
                                        SampleOutcome::kFailed, SampleOutcome::kCancelled,
                                        SampleOutcome::kExpired};
-constexpr const char* kStages[] = {"decode", "embed", "unet", "vae", "safety", "encode"};
+constexpr const char* kServerStages[] = {"decode", "encode"};
+constexpr const char* kEngineStages[] = {"embed", "unet", "vae", "safety"};
 // Of refusals that an operator watches.
 constexpr const char* kReasons[] = {
     reason::kInvalidField, reason::kImageUndecodable,    reason::kImageTooLarge,
@@ -71,7 +73,51 @@ bool IsWaste(SampleOutcome outcome) {
 
 }  // namespace
 
-Metrics::Metrics()
+// Of one engine.
+class Metrics::Engine final : public EngineObserver {
+ public:
+  Engine(Metrics& metrics, size_t index)
+      : metrics_(metrics),
+        index_(index),
+        labels_{{"engine", std::to_string(index)}},
+        unet_calls_(metrics.unet_calls_.Add(labels_)),
+        unet_rows_(metrics.unet_rows_.Add(labels_)),
+        padded_rows_(metrics.padded_rows_.Add(labels_)),
+        batch_key_splits_(metrics.batch_key_splits_.Add(labels_)),
+        out_of_memory_(metrics.out_of_memory_.Add(labels_)),
+        device_lost_(metrics.device_lost_.Add(labels_)),
+        samples_running_(metrics.samples_running_.Add(labels_)),
+        samples_waiting_(metrics.samples_waiting_.Add(labels_)) {
+    for (const char* stage : kEngineStages) Stage(stage);
+  }
+
+  void SetModel(const ModelInfo&, const CostModel&, absl::string_view version);
+
+  void OnTick(const TickReport&) override;
+  void OnSampleEnd(SampleOutcome outcome, int unet_rows) override {
+    metrics_.CountSample(outcome, unet_rows);
+  }
+  void OnOutOfMemory(int /*how_many_failed*/) override { out_of_memory_.Increment(); }
+  void OnDeviceLost(const absl::Status& /*why*/) override { device_lost_.Set(1); }
+
+ private:
+  prometheus::Labels With(const char* name, std::string value) const {
+    prometheus::Labels labels = labels_;
+    labels[name] = std::move(value);
+    return labels;
+  }
+  prometheus::Histogram& Stage(const char* stage) { return metrics_.Stage(With("stage", stage)); }
+  void SetCosts(const CostModel&);
+
+  Metrics& metrics_;
+  const size_t index_;
+  const prometheus::Labels labels_;
+  prometheus::Counter &unet_calls_, &unet_rows_, &padded_rows_, &batch_key_splits_, &out_of_memory_;
+  prometheus::Gauge &device_lost_, &samples_running_, &samples_waiting_;
+  std::atomic<int64_t> default_area_ = 0;  // of latents; 0 while no model is known
+};
+
+Metrics::Metrics(int engines)
     : rpcs_started_(metrics_.Counters("grpc_server_started_total", "RPCs that began.")),
       rpcs_handled_(
           metrics_.Counters("grpc_server_handled_total", "RPCs that ended, by grpc_code.")),
@@ -93,7 +139,8 @@ Metrics::Metrics()
       stage_seconds_(metrics_.Histograms("image_variations_stage_duration_seconds",
                                          "Time of one run of a stage, whatever it was shared "
                                          "by.")),
-      model_(metrics_.Gauges("image_variations_model_info", "1, with what is loaded as labels.")),
+      model_(metrics_.Gauges("image_variations_model_info",
+                             "1, with what an engine has loaded as labels.")),
       step_cost_(metrics_.Gauges("image_variations_step_cost_seconds",
                                  "Predicted time of a UNet call of so many rows, at the model's "
                                  "own size.")),
@@ -106,30 +153,31 @@ Metrics::Metrics()
       requests_repeated_(metrics_.Counter("image_variations_requests_repeated_total",
                                           "Requests that shared the work of an earlier one with "
                                           "their request_id, or got its answer again.")),
-      unet_calls_(metrics_.Counter("image_variations_unet_steps_total", "UNet calls.")),
-      unet_rows_(metrics_.Counter("image_variations_unet_rows_total",
-                                  "Rows of UNet calls; by unet_steps_total: rows per call.")),
-      padded_rows_(metrics_.Counter("image_variations_unet_rows_padded_total",
-                                    "Rows of UNet calls that held no picture.")),
-      batch_key_splits_(metrics_.Counter("image_variations_batch_key_splits_total",
-                                         "UNet calls with rows left that a waiting picture of "
-                                         "another size could have taken.")),
-      out_of_memory_(metrics_.Counter("image_variations_out_of_device_memory_total",
-                                      "UNet calls and decodes that were split for want of device "
-                                      "memory.")),
+      unet_calls_(metrics_.Counters("image_variations_unet_steps_total", "UNet calls.")),
+      unet_rows_(metrics_.Counters("image_variations_unet_rows_total",
+                                   "Rows of UNet calls; by unet_steps_total: rows per call.")),
+      padded_rows_(metrics_.Counters("image_variations_unet_rows_padded_total",
+                                     "Rows of UNet calls that held no picture.")),
+      batch_key_splits_(metrics_.Counters("image_variations_batch_key_splits_total",
+                                          "UNet calls with rows left that a waiting picture of "
+                                          "another size could have taken.")),
+      out_of_memory_(metrics_.Counters("image_variations_out_of_device_memory_total",
+                                       "UNet calls and decodes that were split for want of device "
+                                       "memory.")),
       serving_(metrics_.Gauge("image_variations_serving", "1 while requests are taken.")),
       reachable_(metrics_.Gauge(
           "image_variations_port_reachable",
           "1 while the gRPC port answers a call from outside, as --health-listen tries.")),
-      device_lost_(metrics_.Gauge("image_variations_device_lost", "1 when the device is gone.")),
+      device_lost_(metrics_.Gauges("image_variations_device_lost", "1 when the device is gone.")),
       requests_in_flight_(metrics_.Gauge("image_variations_requests_in_flight",
                                          "Requests for variations that have not ended.")),
       samples_running_(
-          metrics_.Gauge("image_variations_samples_running", "Pictures that hold latents.")),
+          metrics_.Gauges("image_variations_samples_running", "Pictures that hold latents.")),
       samples_waiting_(
-          metrics_.Gauge("image_variations_samples_waiting", "Pictures in line without latents.")),
+          metrics_.Gauges("image_variations_samples_waiting", "Pictures in line without latents.")),
       backlog_(metrics_.Gauge("image_variations_predicted_backlog_seconds",
-                              "Predicted time of all work that is in.")),
+                              "Predicted time of all work that is in; of several "
+                              "engines the mean.")),
       slowdown_(metrics_.Gauge("image_variations_admission_slowdown",
                                "How much longer requests have been taking than predicted, all of "
                                "the latest; predictions count so many times as long. 1: right.")),
@@ -137,7 +185,8 @@ Metrics::Metrics()
                                       "Time from submission to a request's first stage.")),
       admission_error_seconds_(
           metrics_.Seconds("image_variations_admission_error_seconds",
-                           "How far a request's time was from the prediction at its admission.")) {
+                           "How far a request's time was from the prediction at its admission.")),
+      backlogs_(static_cast<size_t>(engines)) {
   for (const auto& [method, type] : kMethods) {
     const prometheus::Labels labels = RpcLabels(method, type);
     rpcs_started_.Add(labels);
@@ -150,7 +199,10 @@ Metrics::Metrics()
   }
   requests_.Add({{"code", "OK"}, {"reason", ""}});
   for (const char* reason : kReasons) refusals_.Add({{"reason", reason}});
-  for (const char* stage : kStages) Stage(stage);
+  for (const char* stage : kServerStages) Stage({{"stage", stage}});
+  for (size_t i = 0; i < backlogs_.size(); ++i) {
+    engines_.push_back(std::make_unique<Engine>(*this, i));
+  }
   for (const SampleOutcome outcome : kOutcomes) {
     samples_.Add({{"result", OutcomeName(outcome)}});
     if (IsWaste(outcome)) rows_wasted_.Add({{"result", OutcomeName(outcome)}});
@@ -158,6 +210,8 @@ Metrics::Metrics()
   reachable_.Set(1);
   slowdown_.Set(1);
 }
+
+Metrics::~Metrics() = default;
 
 std::string Metrics::Markdown() const { return metrics_.Markdown() + ProcessMetricsMarkdown(); }
 
@@ -196,30 +250,62 @@ void Metrics::OnRequestServed(const JobMetrics& job, absl::Duration predicted,
   admission_error_seconds_.Observe(Seconds(absl::AbsDuration(actual - predicted)));
 }
 
-void Metrics::OnImageDecoded(absl::Duration time) { Stage("decode").Observe(Seconds(time)); }
+void Metrics::OnImageDecoded(absl::Duration time) {
+  Stage({{"stage", "decode"}}).Observe(Seconds(time));
+}
 
-void Metrics::OnImageEncoded(absl::Duration time) { Stage("encode").Observe(Seconds(time)); }
+void Metrics::OnImageEncoded(absl::Duration time) {
+  Stage({{"stage", "encode"}}).Observe(Seconds(time));
+}
 
-void Metrics::SetModel(const ModelInfo& model, const CostModel& cost, absl::string_view version) {
-  model_
-      .Add({{"model_id", model.model_id},
-            {"device", model.device},
-            {"dtype", model.dtype},
-            {"fingerprint", model.fingerprint},
-            {"version", std::string(version)}})
-      .Set(1);
+void Metrics::SetModel(int engine, const ModelInfo& model, const CostModel& cost,
+                       absl::string_view version) {
+  engines_[static_cast<size_t>(engine)]->SetModel(model, cost, version);
+}
+
+EngineObserver& Metrics::engine(int index) const { return *engines_[static_cast<size_t>(index)]; }
+
+prometheus::Histogram& Metrics::Stage(prometheus::Labels labels) {
+  return stage_seconds_.Add(labels, MetricRegistry::SecondsBuckets());
+}
+
+void Metrics::CountSample(SampleOutcome outcome, int unet_rows) {
+  samples_.Add({{"result", OutcomeName(outcome)}}).Increment();
+  if (IsWaste(outcome)) rows_wasted_.Add({{"result", OutcomeName(outcome)}}).Increment(unet_rows);
+}
+
+// Under the lock to the end: of two engines' news the later is what stays.
+void Metrics::SetBacklog(size_t engine, absl::Duration backlog) {
+  absl::MutexLock lock(&mutex_);
+  backlogs_[engine] = backlog;
+  absl::Duration sum;
+  for (const absl::Duration each : backlogs_) sum += each;
+  backlog_.Set(Seconds(sum) / static_cast<double>(backlogs_.size()));
+}
+
+void Metrics::Engine::SetModel(const ModelInfo& model, const CostModel& cost,
+                               absl::string_view version) {
+  prometheus::Labels labels = With("model_id", model.model_id);
+  labels["device"] = model.device;
+  labels["dtype"] = model.dtype;
+  labels["fingerprint"] = model.fingerprint;
+  labels["version"] = std::string(version);
+  metrics_.model_.Add(labels).Set(1);
   default_area_ = int64_t{model.default_width / model.latent_factor} *
                   (model.default_height / model.latent_factor);
   SetCosts(cost);
 }
 
-void Metrics::OnTick(const TickReport& tick) {
+void Metrics::Engine::OnTick(const TickReport& tick) {
   samples_running_.Set(tick.running_samples);
   samples_waiting_.Set(tick.waiting_samples);
-  backlog_.Set(Seconds(tick.predicted_backlog));
+  metrics_.SetBacklog(index_, tick.predicted_backlog);
   if (tick.memory) {
-    device_memory_.Add({{"kind", "used"}}).Set(static_cast<double>(tick.memory->used_bytes));
-    device_memory_.Add({{"kind", "limit"}}).Set(static_cast<double>(tick.memory->limit_bytes));
+    const auto set = [&](const char* kind, int64_t bytes) {
+      metrics_.device_memory_.Add(With("kind", kind)).Set(static_cast<double>(bytes));
+    };
+    set("used", tick.memory->used_bytes);
+    set("limit", tick.memory->limit_bytes);
   }
   if (tick.unet_rows > 0) {
     SetCosts(*tick.cost);
@@ -236,25 +322,12 @@ void Metrics::OnTick(const TickReport& tick) {
   }
 }
 
-void Metrics::OnSampleEnd(SampleOutcome outcome, int unet_rows) {
-  samples_.Add({{"result", OutcomeName(outcome)}}).Increment();
-  if (IsWaste(outcome)) rows_wasted_.Add({{"result", OutcomeName(outcome)}}).Increment(unet_rows);
-}
-
-void Metrics::OnOutOfMemory(int /*how_many_failed*/) { out_of_memory_.Increment(); }
-
-void Metrics::OnDeviceLost(const absl::Status& /*why*/) { device_lost_.Set(1); }
-
-void Metrics::SetCosts(const CostModel& cost) {
+void Metrics::Engine::SetCosts(const CostModel& cost) {
   if (default_area_ == 0) return;
   for (const int rows : kCostRows) {
-    step_cost_.Add({{"rows", std::to_string(rows)}})
+    metrics_.step_cost_.Add(With("rows", std::to_string(rows)))
         .Set(Seconds(cost.unet.Predict(default_area_, rows)));
   }
-}
-
-prometheus::Histogram& Metrics::Stage(const char* stage) {
-  return stage_seconds_.Add({{"stage", stage}}, MetricRegistry::SecondsBuckets());
 }
 
 }  // namespace image_variations

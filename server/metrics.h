@@ -1,12 +1,14 @@
-// Prometheus metrics of the server and, as its observer, of the engine.
+// Prometheus metrics of the server and, as their observer, of its engines.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "pipeline/engine/cost_model.h"
 #include "pipeline/engine/engine_observer.h"
@@ -17,9 +19,10 @@
 namespace image_variations {
 
 // Thread-safe. What alerts and dashboards count is there from the start, as zero.
-class Metrics final : public EngineObserver {
+class Metrics {
  public:
-  Metrics();
+  explicit Metrics(int engines = 1);
+  ~Metrics();
 
   std::shared_ptr<prometheus::Registry> registry() const { return metrics_.registry(); }
   // A table of all metrics, for docs/operating.md.
@@ -51,17 +54,17 @@ class Metrics final : public EngineObserver {
   void OnRequestServed(const JobMetrics&, absl::Duration predicted, absl::Duration actual);
   void OnImageDecoded(absl::Duration);
   void OnImageEncoded(absl::Duration);
-  // What was loaded, and what it was measured to cost at start.
-  void SetModel(const ModelInfo&, const CostModel&, absl::string_view version);
-
-  void OnTick(const TickReport&) override;
-  void OnSampleEnd(SampleOutcome, int unet_rows) override;
-  void OnOutOfMemory(int how_many_failed) override;
-  void OnDeviceLost(const absl::Status& why) override;
+  // What an engine loaded, and what it was measured to cost at start.
+  void SetModel(int engine, const ModelInfo&, const CostModel&, absl::string_view version);
+  // What an engine does; `engine` is a label of all that is its own.
+  EngineObserver& engine(int) const;
 
  private:
-  void SetCosts(const CostModel&);
-  prometheus::Histogram& Stage(const char* stage);
+  class Engine;
+
+  prometheus::Histogram& Stage(prometheus::Labels);
+  void CountSample(SampleOutcome, int unet_rows);
+  void SetBacklog(size_t engine, absl::Duration) ABSL_LOCKS_EXCLUDED(mutex_);
 
   MetricRegistry metrics_;
   MetricRegistry::Family<prometheus::Counter>&rpcs_started_, &rpcs_handled_, &messages_received_,
@@ -69,12 +72,18 @@ class Metrics final : public EngineObserver {
   MetricRegistry::Family<prometheus::Counter>&requests_, &refusals_, &samples_, &rows_wasted_;
   MetricRegistry::Family<prometheus::Histogram>&rpc_seconds_, &stage_seconds_;
   MetricRegistry::Family<prometheus::Gauge>&model_, &step_cost_, &device_memory_;
-  prometheus::Counter &connections_refused_, &requests_repeated_, &unet_calls_, &unet_rows_,
-      &padded_rows_, &batch_key_splits_, &out_of_memory_;
-  prometheus::Gauge &serving_, &reachable_, &device_lost_, &requests_in_flight_, &samples_running_,
-      &samples_waiting_, &backlog_, &slowdown_;
+  prometheus::Counter &connections_refused_, &requests_repeated_;
+  MetricRegistry::Family<prometheus::Counter>&unet_calls_, &unet_rows_, &padded_rows_,
+      &batch_key_splits_, &out_of_memory_;
+  prometheus::Gauge &serving_, &reachable_;
+  MetricRegistry::Family<prometheus::Gauge>& device_lost_;
+  prometheus::Gauge& requests_in_flight_;
+  MetricRegistry::Family<prometheus::Gauge>&samples_running_, &samples_waiting_;
+  prometheus::Gauge &backlog_, &slowdown_;
   prometheus::Histogram &queue_seconds_, &admission_error_seconds_;
-  std::atomic<int64_t> default_area_ = 0;  // of latents; 0 while no model is known
+  std::vector<std::unique_ptr<Engine>> engines_;
+  absl::Mutex mutex_;
+  std::vector<absl::Duration> backlogs_ ABSL_GUARDED_BY(mutex_);  // by engine
 };
 
 }  // namespace image_variations

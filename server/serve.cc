@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -18,6 +19,7 @@
 #include "server/caller_limits.h"
 #include "server/connection_acceptor.h"
 #include "server/decode_sandbox.h"
+#include "server/engine_pool.h"
 #include "server/grpc_log.h"
 #include "server/lifecycle.h"
 #include "server/listener.h"
@@ -86,7 +88,8 @@ absl::StatusOr<HealthPort> ServeHealth(const ServerConfig& config, const std::st
   return port;
 }
 
-ModelRunnerFactory WithFaults(ModelRunnerFactory factory, std::vector<Fault> faults) {
+ModelRunnerFactory WithFaults(ModelRunnerFactory factory, std::vector<Fault> faults, int engine) {
+  std::erase_if(faults, [engine](const Fault& fault) { return fault.engine != engine; });
   if (faults.empty()) return factory;
   Log(Severity::kWarning, "faults will be injected");
   return [factory = std::move(factory),
@@ -95,6 +98,27 @@ ModelRunnerFactory WithFaults(ModelRunnerFactory factory, std::vector<Fault> fau
     return std::make_unique<FaultInjector>(std::move(runner), std::move(faults),
                                            [] { absl::SleepFor(absl::InfiniteDuration()); });
   };
+}
+
+std::vector<ModelRunnerFactory> WithFaults(std::vector<ModelRunnerFactory> factories,
+                                           const std::vector<Fault>& faults) {
+  for (size_t i = 0; i < factories.size(); ++i) {
+    factories[i] = WithFaults(std::move(factories[i]), faults, static_cast<int>(i));
+  }
+  return factories;
+}
+
+std::vector<std::unique_ptr<Watchdog>> Watch(const EnginePool& engines, const Clock& clock,
+                                             absl::Duration patience) {
+  std::vector<std::unique_ptr<Watchdog>> watchdogs;
+  for (int i = 0; i < engines.size(); ++i) {
+    watchdogs.push_back(
+        std::make_unique<Watchdog>(engines.at(i).heartbeat(), clock, patience, kWatchdogInterval,
+                                   [&observer = engines.observer(i)](const absl::Status& why) {
+                                     observer.OnDeviceLost(why);
+                                   }));
+  }
+  return watchdogs;
 }
 
 // What scripts wait for.
@@ -130,13 +154,13 @@ bool WindDown(const ServerConfig& config, Lifecycle& lifecycle, const Variations
 }  // namespace
 
 int Serve(const ServerConfig& config,
-          absl::FunctionRef<absl::StatusOr<ModelRunnerFactory>()> open_model) {
+          absl::FunctionRef<absl::StatusOr<std::vector<ModelRunnerFactory>>()> open_model) {
   SetMinLogSeverity(config.log_level);
   TakeOverGrpcLog();
   const RealClock clock;
-  Metrics metrics;
+  Metrics metrics(static_cast<int>(config.devices.size()));
   AdmissionGate gate(config.admission);
-  Lifecycle lifecycle(gate, metrics);
+  Lifecycle lifecycle(gate);
   std::atomic<bool> is_sandbox_lost = false;
   std::unique_ptr<DecodeSandbox> sandbox;
   if (config.decode_sandbox) {
@@ -154,13 +178,13 @@ int Serve(const ServerConfig& config,
   if (!endpoint.ok()) return Fail(CodeOf(endpoint.status()), endpoint.status());
   const auto authenticator = Authenticator::Make(config.authentication, clock);
   if (!authenticator.ok()) return Fail(CodeOf(authenticator.status()), authenticator.status());
-  absl::StatusOr<ModelRunnerFactory> model = open_model();
+  absl::StatusOr<std::vector<ModelRunnerFactory>> model = open_model();
   if (!model.ok()) return Fail(kCannotServe, model.status());
   const auto metrics_port = OpenMetricsPort(config.metrics_listen, metrics);
   if (!metrics_port.ok()) return Fail(CodeOf(metrics_port.status()), metrics_port.status());
   WorkerPool codecs(config.codec_threads);
-  EngineThread engine_thread(config.engine, WithFaults(*std::move(model), config.faults), clock,
-                             lifecycle);
+  EnginePool engines(config.engine, WithFaults(*std::move(model), config.faults), clock, lifecycle,
+                     metrics);
   RequestLedger ledger(config.ledger, clock);
   CallerLimits caller_limits(config.caller_limits);
   VariationsService service(config.limits, config.engine, clock, lifecycle, **authenticator,
@@ -174,11 +198,10 @@ int Serve(const ServerConfig& config,
       ServeHealth(config, (*listener)->numeric_address(), lifecycle, metrics);
   if (!health.ok()) return Fail(CodeOf(health.status()), health.status());
 
-  const absl::StatusOr<Engine*> engine = engine_thread.WaitUntilWarm();
-  if (!engine.ok()) {
-    return Fail(absl::IsNotFound(engine.status()) ? kNoSuchDevice : kCannotServe, engine.status());
+  if (const absl::Status warm = engines.WaitUntilWarm(); !warm.ok()) {
+    return Fail(absl::IsNotFound(warm) ? kNoSuchDevice : kCannotServe, warm);
   }
-  service.Serve(**engine);
+  service.Serve(engines);
   lifecycle.Serve();
   metrics.SetServing(true);
   if (sandbox != nullptr) {
@@ -188,8 +211,7 @@ int Serve(const ServerConfig& config,
       lifecycle.RequestStop();
     });
   }
-  const Watchdog watchdog((*engine)->heartbeat(), clock, config.hang_timeout, kWatchdogInterval,
-                          [&lifecycle](const absl::Status& why) { lifecycle.OnDeviceLost(why); });
+  const auto watchdogs = Watch(engines, clock, config.hang_timeout);
   PrintAddresses(**listener, *metrics_port, health->listener.get());
   NotifySystemd(config.notify_socket, "READY=1\nSTATUS=serving");
 

@@ -34,7 +34,7 @@ absl::StatusOr<ValidRequest> ValidateForOneReply(const RequestValidator& validat
   return valid;
 }
 
-v1::GetServerStatusResponse::State ToProto(ServerState state) {
+v1::GetServerStatusResponse::State StateOf(ServerState state) {
   switch (state) {
     case ServerState::kStarting:
       return v1::GetServerStatusResponse::STATE_STARTING;
@@ -46,6 +46,45 @@ v1::GetServerStatusResponse::State ToProto(ServerState state) {
       return v1::GetServerStatusResponse::STATE_FAILED;
   }
   return v1::GetServerStatusResponse::STATE_UNSPECIFIED;
+}
+
+void SetDevice(const ModelInfo& model, v1::ModelDevice& device) {
+  device.set_device(model.device);
+  device.set_dtype(model.dtype);
+  device.set_fingerprint(model.fingerprint);
+  device.set_reproducible(model.reproducible);
+}
+
+void SetStatus(const Engine& engine, int max_rows, v1::DeviceStatus& device) {
+  const EngineStatus status = engine.status();
+  const ModelInfo& model = engine.model();
+  const int64_t area = int64_t{model.default_width / model.latent_factor} *
+                       (model.default_height / model.latent_factor);
+  device.set_device(model.device);
+  device.set_rows_running(status.rows_running);
+  device.set_samples_running(status.samples_running);
+  device.set_samples_waiting(status.samples_waiting);
+  *device.mutable_predicted_wait() = ToProto(status.predicted_backlog);
+  for (int rows = 1; rows <= max_rows; rows *= 2) {
+    v1::StepCost& cost = *device.add_step_costs();
+    cost.set_rows(rows);
+    *cost.mutable_time() = ToProto(status.cost.unet.Predict(area, rows));
+  }
+}
+
+// What the response says of all devices.
+void SumUp(v1::GetServerStatusResponse& response) {
+  *response.mutable_step_costs() = response.devices(0).step_costs();
+  const v1::DeviceStatus* soonest = &response.devices(0);
+  for (const v1::DeviceStatus& device : response.devices()) {
+    response.set_rows_running(response.rows_running() + device.rows_running());
+    response.set_samples_waiting(response.samples_waiting() + device.samples_waiting());
+    const auto time = [](const v1::DeviceStatus& each) {
+      return std::pair(each.predicted_wait().seconds(), each.predicted_wait().nanos());
+    };
+    if (time(device) < time(*soonest)) soonest = &device;
+  }
+  *response.mutable_predicted_wait() = soonest->predicted_wait();
 }
 
 }  // namespace
@@ -66,9 +105,11 @@ VariationsService::VariationsService(RequestLimits limits, EngineOptions engine_
       codecs_(codecs),
       metrics_(metrics) {}
 
-void VariationsService::Serve(Engine& engine) {
-  metrics_.SetModel(engine.model(), engine.status().cost, IV_VERSION);
-  ModelInfo model = engine.model();
+void VariationsService::Serve(const EnginePool& engines) {
+  for (int i = 0; i < engines.size(); ++i) {
+    metrics_.SetModel(i, engines.at(i).model(), engines.at(i).status().cost, IV_VERSION);
+  }
+  ModelInfo model = engines.at(0).model();
   model.has_previews = model.has_previews && engine_options_.safety == SafetyMode::kOff;
   validator_ = std::make_unique<const RequestValidator>(limits_, model);
   calls_ = std::make_unique<const CallContext>(CallContext{
@@ -76,7 +117,7 @@ void VariationsService::Serve(Engine& engine) {
       .gate = gate_,
       .codecs = codecs_,
       .metrics = metrics_,
-      .engine = engine,
+      .engines = engines,
       .validator = *validator_,
       .caller_limits = caller_limits_,
       .sandbox = sandbox_,
@@ -210,7 +251,8 @@ grpc::ServerUnaryReactor* VariationsService::GetModel(grpc::CallbackServerContex
     reactor->Finish(record.End(gate_.closed()));
     return reactor;
   }
-  const ModelInfo& model = serving->engine.model();
+  const EnginePool& engines = serving->engines;
+  const ModelInfo& model = engines.at(0).model();
   response->set_model_id(model.model_id);
   response->set_revision(model.revision);
   response->mutable_component_sha256()->insert(model.component_sha256.begin(),
@@ -224,7 +266,12 @@ grpc::ServerUnaryReactor* VariationsService::GetModel(grpc::CallbackServerContex
   *response->mutable_limits() = serving->validator.limits();
   response->set_safety(engine_options_.safety == SafetyMode::kRequired ? "required" : "off");
   response->set_fingerprint(model.fingerprint);
-  response->set_reproducible(model.reproducible);
+  bool is_reproducible = true;
+  for (int i = 0; i < engines.size(); ++i) {
+    is_reproducible = is_reproducible && engines.at(i).model().reproducible;
+    SetDevice(engines.at(i).model(), *response->add_devices());
+  }
+  response->set_reproducible(is_reproducible);
   response->set_server_version(IV_VERSION);
   record.OnMessageSent();
   reactor->Finish(record.End(absl::OkStatus()));
@@ -241,20 +288,12 @@ grpc::ServerUnaryReactor* VariationsService::GetServerStatus(
     reactor->Finish(record.End(known));
     return reactor;
   }
-  response->set_state(ToProto(lifecycle_.state()));
+  response->set_state(StateOf(lifecycle_.state()));
   if (const CallContext* serving = serving_) {
-    const EngineStatus engine = serving->engine.status();
-    const ModelInfo& model = serving->engine.model();
-    const int64_t area = int64_t{model.default_width / model.latent_factor} *
-                         (model.default_height / model.latent_factor);
-    response->set_rows_running(engine.rows_running);
-    response->set_samples_waiting(engine.samples_waiting);
-    *response->mutable_predicted_wait() = ToProto(engine.predicted_backlog);
-    for (int rows = 1; rows <= engine_options_.batcher.max_rows; rows *= 2) {
-      v1::StepCost& cost = *response->add_step_costs();
-      cost.set_rows(rows);
-      *cost.mutable_time() = ToProto(engine.cost.unet.Predict(area, rows));
+    for (int i = 0; i < serving->engines.size(); ++i) {
+      SetStatus(serving->engines.at(i), engine_options_.batcher.max_rows, *response->add_devices());
     }
+    SumUp(*response);
   }
   record.OnMessageSent();
   reactor->Finish(record.End(absl::OkStatus()));

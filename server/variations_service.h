@@ -10,6 +10,7 @@
 #include "server/admission.h"
 #include "server/authenticator.h"
 #include "server/caller_limits.h"
+#include "server/engine_pool.h"
 #include "server/generate_call.h"
 #include "server/lifecycle.h"
 #include "server/metrics.h"
@@ -28,8 +29,9 @@ class VariationsService final : public imagevariations::v1::VariationService::Ca
 
   // Where pictures are decoded, if not in this process. Before Serve.
   void DecodeIn(const DecodeSandbox& sandbox) { sandbox_ = &sandbox; }
-  // From now on requests reach the engine; until then they are refused as the gate says. Once.
-  void Serve(Engine&);
+  // From now on requests reach the engines, which are warm; until then they are refused as the gate
+  // says. Once.
+  void Serve(const EnginePool&);
   // False when callers who were let in still wait for some of their answer after `timeout`.
   bool WaitUntilAnswered(absl::Duration timeout) const { return answers_.WaitUntilNone(timeout); }
 

@@ -49,7 +49,7 @@ TEST(Config, FlagsReachWhatTheyConfigure) {
       {"--listen", "0.0.0.0:0", "--device=cuda:1", "--safety", "off", "--max-rows=8",
        "--max-image-bytes=2MiB", "--drain-timeout=90s", "--max-guidance=7.5", "--gpu-memory=0.5"});
   EXPECT_EQ(config.listener.address, "0.0.0.0:0");
-  EXPECT_EQ(config.device, "cuda:1");
+  EXPECT_THAT(config.devices, ElementsAre("cuda:1"));
   EXPECT_EQ(config.engine.safety, SafetyMode::kOff);
   EXPECT_EQ(config.engine.batcher.max_rows, 8);
   EXPECT_EQ(config.limits.image.max_bytes, 2 << 20);
@@ -93,6 +93,33 @@ TEST(Config, VariablesOfOthersAreIgnored) {
   const ServerConfig config = ReadConfig({}, {{"IMAGE_VARIATIONS_PORT", "tcp://10.0.0.1:50051"},
                                               {"IMAGE_VARIATIONS_SERVICE_HOST", "10.0.0.1"}});
   EXPECT_EQ(config.listener.address, "127.0.0.1:50051");
+}
+
+TEST(Config, DevicesAreGivenAgainOrWithCommas) {
+  const std::vector<std::vector<std::string>> spellings = {
+      {"--device", "cpu", "--device", "cpu", "--device=cuda:3"}, {"--device=cpu,cpu,cuda:3"}};
+  for (const std::vector<std::string>& arguments : spellings) {
+    const ServerConfig config = ReadConfig(arguments);
+    EXPECT_THAT(config.devices, ElementsAre("cpu", "cpu", "cuda:3"));
+    EXPECT_EQ(config.admission.devices, 3);
+  }
+  const ServerConfig config = ReadConfig({}, {{"IMAGE_VARIATIONS_DEVICE", "cuda:0,cuda:1"}});
+  EXPECT_THAT(config.devices, ElementsAre("cuda:0", "cuda:1"));
+  EXPECT_THAT(ReadConfig({}).devices, ElementsAre("auto"));
+}
+
+TEST(Config, DevicesAreOfTheFileToo) {
+  const TemporaryFolder folder;
+  const auto file = folder.Write("c.toml", "device = [\"cpu\", \"cpu\"]\n");
+  EXPECT_THAT(ReadConfig({"--config", file}).devices, ElementsAre("cpu", "cpu"));
+}
+
+TEST(Config, DevicesThatCannotBeTogetherAreRefused) {
+  EXPECT_THAT(ErrorOf({"--device=auto,cpu"}), HasSubstr("auto"));
+  EXPECT_THAT(ErrorOf({"--device=cuda:1", "--device=cuda:1"}),
+              HasSubstr("--device cuda:1 is given twice"));
+  EXPECT_THAT(ErrorOf({"--device=cpu", "--inject-faults=1/denoise:3=oom"}),
+              HasSubstr("there is no engine 1"));
 }
 
 TEST(Config, BadValueNamesFlagValueAndWhatIsAccepted) {

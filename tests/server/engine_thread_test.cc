@@ -20,7 +20,7 @@ TEST(EngineThread, ModelWithoutSafetyCheckerIsRefusedWithAdvice) {
         info.has_safety_checker = false;
         return std::make_unique<FakeModelRunner>(info);
       },
-      clock, metrics);
+      clock, metrics.engine(0));
   const absl::Status refused = thread.WaitUntilWarm().status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.message()), HasSubstr("--safety off"));
@@ -30,7 +30,7 @@ TEST(EngineThread, FailureOfTheFactoryIsTold) {
   const RealClock clock;
   Metrics metrics;
   EngineThread thread(
-      {}, []() { return absl::NotFoundError("no device cuda:7"); }, clock, metrics);
+      {}, []() { return absl::NotFoundError("no device cuda:7"); }, clock, metrics.engine(0));
   EXPECT_EQ(thread.WaitUntilWarm().status(), absl::NotFoundError("no device cuda:7"));
 }
 
@@ -45,7 +45,7 @@ TEST(EngineThread, DestructionWhileTheModelLoadsWaitsForIt) {
           loaded = true;
           return std::make_unique<FakeModelRunner>();
         },
-        clock, metrics);
+        clock, metrics.engine(0));
   }
   EXPECT_TRUE(loaded);
 }

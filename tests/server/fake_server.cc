@@ -15,7 +15,7 @@
 namespace image_variations {
 namespace {
 
-absl::StatusOr<ModelRunnerFactory> MakeFactory(absl::Duration step_time) {
+ModelRunnerFactory MakeFactory(absl::Duration step_time) {
   return [step_time]() -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
     auto runner = std::make_unique<FakeModelRunner>();
     runner->on_call = [step_time](absl::string_view verb, int) {
@@ -40,7 +40,13 @@ int Main(int argc, char** argv) {
     std::fputs(command->print->c_str(), stdout);
     return kClean;
   }
-  return Serve(command->config, [step_time] { return MakeFactory(step_time); });
+  return Serve(command->config, [&]() -> absl::StatusOr<std::vector<ModelRunnerFactory>> {
+    std::vector<ModelRunnerFactory> factories;
+    for (size_t i = 0; i < command->config.devices.size(); ++i) {
+      factories.push_back(MakeFactory(step_time));
+    }
+    return factories;
+  });
 }
 
 }  // namespace

@@ -21,18 +21,31 @@ ModelRunnerFactory FakeRunner(std::function<void(FakeModelRunner&)> set_up) {
   };
 }
 
+std::vector<ModelRunnerFactory> FakeRunners(const TestServerOptions& options) {
+  std::vector<ModelRunnerFactory> factories;
+  factories.push_back(FakeRunner(options.set_up_runner));
+  for (const auto& set_up : options.set_up_more_runners) factories.push_back(FakeRunner(set_up));
+  return factories;
+}
+
+AdmissionOptions AdmissionTo(const TestServerOptions& options) {
+  AdmissionOptions admission = options.admission;
+  admission.devices = 1 + static_cast<int>(options.set_up_more_runners.size());
+  return admission;
+}
+
 }  // namespace
 
 TestServer::TestServer(TestServerOptions options, bool serves)
     : clock_(options.clock == nullptr ? real_clock_ : *options.clock),
+      metrics_(AdmissionTo(options).devices),
       authenticator_(Authenticator::Make(options.authentication, clock_).value()),
       caller_limits_(options.caller_limits),
-      gate_(options.admission),
-      lifecycle_(gate_, metrics_),
+      gate_(AdmissionTo(options)),
+      lifecycle_(gate_),
       ledger_(options.ledger, clock_),
       codecs_(kCodecThreads),
-      engine_thread_(options.engine, FakeRunner(std::move(options.set_up_runner)), clock_,
-                     lifecycle_),
+      engines_(options.engine, FakeRunners(options), clock_, lifecycle_, metrics_),
       service_(options.limits, options.engine, clock_, lifecycle_, *authenticator_, caller_limits_,
                gate_, ledger_, codecs_, metrics_),
       listener_(
@@ -42,7 +55,8 @@ TestServer::TestServer(TestServerOptions options, bool serves)
       stub_(imagevariations::v1::VariationService::NewStub(channel_)) {
   lifecycle_.AttachHealth(listener_->health());
   if (!serves) return;
-  service_.Serve(engine());
+  IV_CHECK(engines_.WaitUntilWarm().ok());
+  service_.Serve(engines_);
   lifecycle_.Serve();
 }
 

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "imagevariations/v1/image_variations.grpc.pb.h"
@@ -12,7 +13,7 @@
 #include "server/admission.h"
 #include "server/authenticator.h"
 #include "server/caller_limits.h"
-#include "server/engine_thread.h"
+#include "server/engine_pool.h"
 #include "server/lifecycle.h"
 #include "server/listener.h"
 #include "server/metrics.h"
@@ -33,6 +34,8 @@ struct TestServerOptions {
   CallerLimitOptions caller_limits = {};
   const Clock* clock = nullptr;                              // nullptr: the real one
   std::function<void(FakeModelRunner&)> set_up_runner = {};  // on the engine thread, before warm-up
+  // One device more for each; `set_up_runner` is the first one's.
+  std::vector<std::function<void(FakeModelRunner&)>> set_up_more_runners = {};
 };
 
 class TestServer {
@@ -51,7 +54,7 @@ class TestServer {
   Lifecycle& lifecycle() { return lifecycle_; }
   Metrics& metrics() { return metrics_; }
   WorkerPool& codecs() { return codecs_; }
-  Engine& engine() { return *engine_thread_.WaitUntilWarm().value(); }
+  Engine& engine(int device = 0) { return engines_.at(device); }
 
   // "SERVING" or "NOT_SERVING", as grpc.health.v1 says of `service`.
   std::string Health(const std::string& service = "");
@@ -66,7 +69,7 @@ class TestServer {
   Lifecycle lifecycle_;
   RequestLedger ledger_;
   WorkerPool codecs_;
-  EngineThread engine_thread_;
+  EnginePool engines_;
   VariationsService service_;
   std::unique_ptr<Listener> listener_;
   std::shared_ptr<grpc::Channel> channel_;

@@ -469,7 +469,7 @@ TEST(Metrics, CountRpcsRequestsAndWork) {
   EXPECT_THAT(text, HasSubstr("grpc_server_handled_total{grpc_code=\"OK\""));
   EXPECT_THAT(text, HasSubstr("grpc_server_handled_total{grpc_code=\"InvalidArgument\""));
   EXPECT_THAT(text, HasSubstr("image_variations_images_total{result=\"generated\"} 2"));
-  EXPECT_THAT(text, HasSubstr("image_variations_unet_rows_total 16"));
+  EXPECT_THAT(text, HasSubstr("image_variations_unet_rows_total{engine=\"0\"} 16"));
   EXPECT_THAT(text,
               HasSubstr("image_variations_admission_rejected_total{reason=\"INVALID_FIELD\"} 1"));
 }

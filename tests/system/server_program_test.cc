@@ -155,7 +155,7 @@ TEST(Server, RefusesBadInputWithReasonAndFieldAndKeepsNothing) {
 
 // Rows that the server has computed in UNet calls since it began to serve.
 int64_t UnetRows(const ServerProcess& server) {
-  const std::string name = "\nimage_variations_unet_rows_total ";
+  const std::string name = "\nimage_variations_unet_rows_total{engine=\"0\"} ";
   const std::string text = server.Metrics();
   const size_t at = text.find(name) + name.size();
   int64_t rows = -1;
