@@ -123,6 +123,25 @@ void DecodeDetail(const google::protobuf::Any& detail, ErrorDetails& details) {
   }
 }
 
+std::vector<ModelDevice> DevicesOf(const pb::GetModelResponse& model) {
+  std::vector<ModelDevice> devices;
+  for (const pb::ModelDevice& device : model.devices()) {
+    devices.push_back({.device = device.device(),
+                       .dtype = device.dtype(),
+                       .fingerprint = device.fingerprint(),
+                       .reproducible = device.reproducible()});
+  }
+  return devices;
+}
+
+// Of a server's status, or of a device's.
+template <typename Status>
+std::map<int, absl::Duration> CostsOf(const Status& status) {
+  std::map<int, absl::Duration> costs;
+  for (const pb::StepCost& cost : status.step_costs()) costs[cost.rows()] = FromProto(cost.time());
+  return costs;
+}
+
 }  // namespace
 
 pb::GenerateVariationsRequest ToProto(VariationRequest&& request) {
@@ -223,7 +242,8 @@ ModelDescription FromProto(const pb::GetModelResponse& model) {
           .samplers = {model.samplers().begin(), model.samplers().end()},
           .defaults = FromProto(model.defaults()),
           .limits = FromProto(model.limits()),
-          .reproducible = model.reproducible()};
+          .reproducible = model.reproducible(),
+          .devices = DevicesOf(model)};
 }
 
 ServerStatus FromProto(const pb::GetServerStatusResponse& status) {
@@ -231,9 +251,15 @@ ServerStatus FromProto(const pb::GetServerStatusResponse& status) {
                       .rows_running = status.rows_running(),
                       .samples_waiting = status.samples_waiting(),
                       .predicted_wait = FromProto(status.predicted_wait()),
-                      .step_costs = {}};
-  for (const pb::StepCost& cost : status.step_costs()) {
-    result.step_costs[cost.rows()] = FromProto(cost.time());
+                      .step_costs = CostsOf(status),
+                      .devices = {}};
+  for (const pb::DeviceStatus& device : status.devices()) {
+    result.devices.push_back({.device = device.device(),
+                              .rows_running = device.rows_running(),
+                              .samples_running = device.samples_running(),
+                              .samples_waiting = device.samples_waiting(),
+                              .predicted_wait = FromProto(device.predicted_wait()),
+                              .step_costs = CostsOf(device)});
   }
   return result;
 }

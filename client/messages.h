@@ -104,6 +104,11 @@ struct ModelLimits {
   float max_guidance_scale = 0;
 };
 
+struct ModelDevice {
+  std::string device = {}, dtype = {}, fingerprint = {};
+  bool reproducible = false;
+};
+
 struct ModelDescription {
   std::string model_id = {}, revision = {}, device = {}, dtype = {}, safety = {};
   std::string fingerprint = {}, server_version = {};
@@ -112,15 +117,24 @@ struct ModelDescription {
   VariationRequest defaults = {};  // image empty
   ModelLimits limits = {};
   bool reproducible = false;
+  std::vector<ModelDevice> devices = {};  // empty: an older server, with one
 };
 
 enum class ServerState { kUnspecified, kStarting, kServing, kDraining, kFailed };
+
+struct DeviceStatus {
+  std::string device = {};
+  int rows_running = 0, samples_running = 0, samples_waiting = 0;
+  absl::Duration predicted_wait = {};
+  std::map<int, absl::Duration> step_costs = {};  // UNet rows in a call -> its time
+};
 
 struct ServerStatus {
   ServerState state = ServerState::kUnspecified;
   int rows_running = 0, samples_waiting = 0;
   absl::Duration predicted_wait = {};
-  std::map<int, absl::Duration> step_costs = {};  // UNet rows in a call -> its time
+  std::map<int, absl::Duration> step_costs = {};  // as a device's
+  std::vector<DeviceStatus> devices = {};
 };
 
 enum class ServingStatus { kUnknown, kServing, kNotServing };

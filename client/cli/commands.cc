@@ -44,6 +44,12 @@ std::string DescribeModel(const ModelDescription& model) {
   absl::StrAppend(&text, "safety       ", model.safety, "\n");
   absl::StrAppend(&text, "fingerprint  ", model.fingerprint,
                   model.reproducible ? " (reproducible)" : " (not reproducible)", "\n");
+  if (model.devices.size() < 2) return text;
+  for (size_t i = 0; i < model.devices.size(); ++i) {
+    const ModelDevice& device = model.devices[i];
+    absl::StrAppend(&text, "device ", i, "     ", device.device, ", ", device.dtype, ", ",
+                    device.fingerprint, "\n");
+  }
   return text;
 }
 
@@ -52,6 +58,12 @@ std::string DescribeStatus(const ServerStatus& status, const std::string& server
   absl::StrAppend(&text, "server       ", server_version, ", ", NameOf(status.state), "; ",
                   status.rows_running, " rows running, ", status.samples_waiting,
                   " samples waiting, a wait of about ", FormatClock(status.predicted_wait), "\n");
+  for (size_t i = 0; status.devices.size() > 1 && i < status.devices.size(); ++i) {
+    const DeviceStatus& device = status.devices[i];
+    absl::StrAppend(&text, "device ", i, "     ", device.rows_running, " rows running, ",
+                    device.samples_waiting, " samples waiting, a wait of about ",
+                    FormatClock(device.predicted_wait), "\n");
+  }
   for (const auto& [rows, time] : status.step_costs) {
     absl::StrAppendFormat(&text, "UNet call    rows: %2d, time: %.1f ms\n", rows,
                           absl::ToDoubleMilliseconds(time));

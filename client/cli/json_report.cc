@@ -121,16 +121,41 @@ Json LimitsToJson(const ModelLimits& limits) {
           {"max_unary_reply_bytes", limits.max_unary_reply_bytes}};
 }
 
-Json StatusToJson(const ServerStatus& status) {
+Json CostsToJson(const std::map<int, absl::Duration>& step_costs) {
   Json costs = Json::array();
-  for (const auto& [rows, time] : status.step_costs) {
+  for (const auto& [rows, time] : step_costs) {
     costs.push_back({{"rows", rows}, {"seconds", absl::ToDoubleSeconds(time)}});
+  }
+  return costs;
+}
+
+Json DevicesToJson(const std::vector<ModelDevice>& devices) {
+  Json json = Json::array();
+  for (const ModelDevice& device : devices) {
+    json.push_back({{"device", device.device},
+                    {"dtype", device.dtype},
+                    {"fingerprint", device.fingerprint},
+                    {"reproducible", device.reproducible}});
+  }
+  return json;
+}
+
+Json StatusToJson(const ServerStatus& status) {
+  Json devices = Json::array();
+  for (const DeviceStatus& device : status.devices) {
+    devices.push_back({{"device", device.device},
+                       {"rows_running", device.rows_running},
+                       {"samples_running", device.samples_running},
+                       {"samples_waiting", device.samples_waiting},
+                       {"predicted_wait_seconds", absl::ToDoubleSeconds(device.predicted_wait)},
+                       {"step_costs", CostsToJson(device.step_costs)}});
   }
   return {{"state", NameOf(status.state)},
           {"rows_running", status.rows_running},
           {"samples_waiting", status.samples_waiting},
           {"predicted_wait_seconds", absl::ToDoubleSeconds(status.predicted_wait)},
-          {"step_costs", costs}};
+          {"step_costs", CostsToJson(status.step_costs)},
+          {"devices", devices}};
 }
 
 }  // namespace
@@ -161,6 +186,7 @@ std::string ToJson(const ModelDescription& model, const ServerStatus& status) {
                 {"safety", model.safety},
                 {"fingerprint", model.fingerprint},
                 {"reproducible", model.reproducible},
+                {"devices", DevicesToJson(model.devices)},
                 {"server_version", model.server_version},
                 {"status", StatusToJson(status)}});
 }

@@ -171,6 +171,7 @@ grpc::Status FakeVariationServer::GetModel(grpc::ServerContext*, const pb::GetMo
   (*response->mutable_component_sha256())["unet"] = "abc";
   response->set_safety("required");
   response->set_reproducible(true);
+  for (const char* device : {"cpu", "cuda:0"}) response->add_devices()->set_device(device);
   return grpc::Status::OK;
 }
 
@@ -184,6 +185,8 @@ grpc::Status FakeVariationServer::GetServerStatus(grpc::ServerContext*,
   pb::StepCost* cost = response->add_step_costs();
   cost->set_rows(8);
   cost->mutable_time()->set_nanos(250'000'000);
+  for (const int rows : {2, 6}) response->add_devices()->set_rows_running(rows);
+  *response->mutable_devices(1)->add_step_costs() = *cost;
   return grpc::Status::OK;
 }
 

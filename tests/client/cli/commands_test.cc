@@ -338,6 +338,8 @@ TEST_F(CommandsTest, InfoTellsModelLimitsAndLoad) {
   EXPECT_THAT(out_.str(), HasSubstr("fake/model@main"));
   EXPECT_THAT(out_.str(), HasSubstr("pndm, ddim"));
   EXPECT_THAT(out_.str(), HasSubstr("serving; 8 rows running, 3 samples waiting"));
+  EXPECT_THAT(out_.str(), HasSubstr("device 1     cuda:0"));
+  EXPECT_THAT(out_.str(), HasSubstr("device 1     6 rows running"));
 }
 
 TEST_F(CommandsTest, InfoAsJson) {
@@ -346,6 +348,8 @@ TEST_F(CommandsTest, InfoAsJson) {
   EXPECT_EQ(json["device"], "cpu");
   EXPECT_EQ(json["limits"]["max_sample_count"], 16);
   EXPECT_EQ(json["status"]["step_costs"][0]["seconds"], 0.25);
+  EXPECT_EQ(json["devices"][1]["device"], "cuda:0");
+  EXPECT_EQ(json["status"]["devices"][1]["step_costs"][0]["seconds"], 0.25);
 }
 
 TEST_F(CommandsTest, HelpGoesToStdoutWithExamplesFirst) {
