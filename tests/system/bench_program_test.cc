@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "tests/system/programs.h"
 
 namespace image_variations {
@@ -31,6 +33,33 @@ TEST(Bench, EqualRequestsHaveEqualBytesWhateverTheirCompany) {
   EXPECT_GE(run["history"]["compared_variations"], 40);
   EXPECT_EQ(run["history"]["differing_variations"], 0);
   EXPECT_GE(run["rows_per_unet_call"], 1);
+}
+
+// UNet calls of an engine, as the server counts them.
+int64_t UnetCalls(const ServerProcess& server, int engine) {
+  const std::string name =
+      absl::StrCat("\nimage_variations_unet_steps_total{engine=\"", engine, "\"} ");
+  const std::string text = server.Metrics();
+  const size_t at = text.find(name) + name.size();
+  int64_t calls = -1;
+  EXPECT_TRUE(absl::SimpleAtoi(text.substr(at, text.find('\n', at) - at), &calls)) << text;
+  return calls;
+}
+
+TEST(Bench, TwoEnginesShareTheRequestsAndTheirBytes) {
+  const ServerProcess server({"--device", "cpu", "--device", "cpu", "--threads", "1"});
+  const auto model = server.Connect().GetModel();
+  ASSERT_TRUE(model.ok()) << model.status();
+  ASSERT_EQ(model->devices.size(), 2);
+  EXPECT_EQ(model->devices[0].fingerprint, model->devices[1].fingerprint);
+  EXPECT_TRUE(model->reproducible);
+  const Json run = Measure(server, {"--concurrency", "8", "--requests", "32", "--distinct", "4",
+                                    "--steps", "2,4", "--check-bytes"});
+  EXPECT_EQ(run["requests"]["finished"], 32);
+  EXPECT_GE(run["history"]["compared_variations"], 20);
+  EXPECT_EQ(run["history"]["differing_variations"], 0);
+  EXPECT_GT(UnetCalls(server, 0), 0);
+  EXPECT_GT(UnetCalls(server, 1), 0);
 }
 
 // Far more than it can do within the deadline: some are refused or run out of time, none is
