@@ -77,7 +77,7 @@ std::string Fingerprint(const ModelInfo& info, const std::string& device_model, 
     absl::StrAppend(&parts, component, "=", digest, ";");
   }
   // The kind of the device and not its number: of equal ones it does not matter which.
-  const absl::string_view kind = absl::StartsWith(info.device, "cuda") ? "cuda" : info.device;
+  const std::string kind = absl::StartsWith(info.device, "cuda") ? "cuda" : info.device;
   absl::StrAppend(&parts, kind, device_model, ";", info.dtype, ";", threads, ";", TORCH_VERSION,
                   ";", at::get_cpu_capability(), ";", IV_VERSION);
   return ShortHash(parts);

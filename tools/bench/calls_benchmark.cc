@@ -128,10 +128,12 @@ int RunServer() {
   config.listener.address = "127.0.0.1:0";
   config.metrics_listen = "127.0.0.1:0";
   config.ledger = {};
-  return Serve(config, []() -> absl::StatusOr<ModelRunnerFactory> {
-    return []() -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
+  return Serve(config, []() -> absl::StatusOr<std::vector<ModelRunnerFactory>> {
+    std::vector<ModelRunnerFactory> factories;
+    factories.push_back([]() -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
       return std::make_unique<TimelessRunner>();
-    };
+    });
+    return factories;
   });
 }
 
