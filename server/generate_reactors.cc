@@ -54,8 +54,10 @@ void StreamReactor::OnPreview(PreviewPicture preview) {
   if (!wants_previews_) return;
   {
     absl::MutexLock lock(&mutex_);
-    PreviewPicture& latest = previews_[preview.index];
-    if (preview.step > latest.step) latest = std::move(preview);
+    int& latest = preview_steps_[preview.index];
+    if (preview.step <= latest) return;
+    latest = preview.step;
+    previews_.insert_or_assign(preview.index, std::move(preview));
   }
   Advance();
 }

@@ -111,6 +111,7 @@ class StreamReactor final
   std::deque<imagevariations::v1::StreamVariationsResponse> waiting_ ABSL_GUARDED_BY(mutex_);
   std::optional<imagevariations::v1::Progress> progress_ ABSL_GUARDED_BY(mutex_);
   std::map<int, PreviewPicture> previews_ ABSL_GUARDED_BY(mutex_);  // by sample
+  std::map<int, int> preview_steps_ ABSL_GUARDED_BY(mutex_);        // of the latest, sent or not
   int last_preview_ ABSL_GUARDED_BY(mutex_) = -1;            // the sample whose turn was last
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);  // known and not yet told
   bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;          // or ended
