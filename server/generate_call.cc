@@ -17,7 +17,6 @@ namespace {
 namespace v1 = imagevariations::v1;
 
 constexpr absl::Duration kLineFullRetryDelay = absl::Seconds(1);
-constexpr absl::Duration kDrainingRetryDelay = absl::Seconds(1);  // another replica takes it
 
 // Whether a sample's status is about the whole request.
 bool StopsTheCall(const absl::Status& status) {
@@ -161,11 +160,7 @@ absl::StatusOr<Job> GenerateCall::MakeJob() {
                                     ? DecodeImage(image_, limits)
                                     : context_.sandbox->Decode(image_, limits);
   if (absl::IsResourceExhausted(image.status())) return DescribeStop(image.status(), 0, 0);
-  if (absl::IsUnavailable(image.status())) {
-    return WithRetryDelay(
-        MakeError(image.status().code(), reason::kDraining, image.status().message()),
-        kDrainingRetryDelay);
-  }
+  if (absl::IsUnavailable(image.status())) return MakeDrainingError(image.status().message());
   if (absl::IsInternal(image.status())) {
     return MakeError(image.status().code(), reason::kInternal, image.status().message());
   }

@@ -15,7 +15,6 @@
 namespace image_variations {
 namespace {
 
-constexpr absl::Duration kDrainingRetryDelay = absl::Seconds(1);  // another replica takes it
 constexpr absl::Duration kLossInterval = absl::Milliseconds(20);
 
 sigset_t StopSignalSet() {
@@ -80,9 +79,7 @@ bool Lifecycle::Drain(const DrainOptions& options) {
   RequestStop();
   Log(Severity::kInfo, "draining", {{"requests", gate_.requests()}});
   if (WaitForLoss(options.delay)) return false;
-  gate_.Close(WithRetryDelay(
-      MakeError(absl::StatusCode::kUnavailable, reason::kDraining, "the server is shutting down"),
-      kDrainingRetryDelay));
+  gate_.Close(MakeDrainingError("the server is shutting down"));
   {
     absl::MutexLock lock(&mutex_);
     if (state_ != ServerState::kFailed) state_ = ServerState::kDraining;

@@ -10,6 +10,7 @@ namespace image_variations {
 namespace {
 
 constexpr char kTypeUrlPrefix[] = "type.googleapis.com/";
+constexpr absl::Duration kDrainingRetryDelay = absl::Seconds(1);  // another replica takes it
 
 // google.protobuf.Any's type URL, also used as the payload's key.
 template <typename Detail>
@@ -64,6 +65,11 @@ absl::Status WithQuotaFailure(absl::Status status, absl::string_view subject,
   violation->set_description(std::string(description));
   SetDetail(failure, &status);
   return status;
+}
+
+absl::Status MakeDrainingError(absl::string_view message) {
+  return WithRetryDelay(MakeError(absl::StatusCode::kUnavailable, reason::kDraining, message),
+                        kDrainingRetryDelay);
 }
 
 absl::Status MakeDeadlinePassedError(int steps_done, int steps_total) {

@@ -56,6 +56,9 @@ absl::Status WithRetryDelay(absl::Status, absl::Duration delay);
 absl::Status WithQuotaFailure(absl::Status, absl::string_view subject,
                               absl::string_view description);
 
+// UNAVAILABLE with RetryInfo: this server takes no more work, another one may.
+absl::Status MakeDrainingError(absl::string_view message);
+
 // DEADLINE_EXCEEDED: the caller's time is over, with how far the work had come.
 absl::Status MakeDeadlinePassedError(int steps_done, int steps_total);
 

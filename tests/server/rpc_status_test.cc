@@ -41,6 +41,14 @@ TEST(RpcStatus, RetryDelayGoesOverTheWireToTheNanosecond) {
   EXPECT_EQ(RetryDelayOf(status), delay);
 }
 
+TEST(RpcStatus, DrainingErrorCanBeRetriedElsewhere) {
+  const grpc::Status status = ToGrpcStatus(MakeDrainingError("stopping"));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(status.error_message(), "stopping");
+  EXPECT_EQ(DetailsOf(status).reason, "DRAINING");
+  EXPECT_EQ(DetailsOf(status).retry_delay, absl::Seconds(1));
+}
+
 TEST(RpcStatus, FieldErrorNamesEveryFieldAndTellsTheFirst) {
   const grpc::Status status = ToGrpcStatus(MakeFieldError(
       reason::kInvalidField,
