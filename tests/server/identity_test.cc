@@ -73,6 +73,23 @@ constexpr char kMissing[] = "16 TOKEN_MISSING";
 constexpr char kInvalid[] = "16 TOKEN_INVALID";
 constexpr char kNotAllowed[] = "7 NOT_ALLOWED";
 
+// A caller, and what it hears from calls about the server and from calls for variations.
+struct Cell {
+  std::string who, token, about_server, variations;
+};
+
+void ExpectAnswers(TestServer& server, const std::vector<Cell>& cells) {
+  for (const Cell& cell : cells) {
+    SCOPED_TRACE(cell.who);
+    EXPECT_EQ(Told(GetModel(server.stub(), cell.token)), cell.about_server);
+    EXPECT_EQ(Told(GetStatus(server.stub(), cell.token)), cell.about_server);
+    EXPECT_EQ(Told(Generate(server.stub(), cell.token)), cell.variations);
+    EXPECT_EQ(Told(Stream(server.stub(), cell.token)), cell.variations);
+  }
+  EXPECT_EQ(server.Health(), "SERVING");
+  ExpectIdle(server);
+}
+
 class Tokens : public ::testing::Test {
  protected:
   AuthenticatorOptions Write(const std::string& lines) const {
@@ -85,21 +102,11 @@ class Tokens : public ::testing::Test {
 TEST_F(Tokens, EachCallIsServedOrRefusedByItsToken) {
   TestServer server({.authentication = Write(LineFor("good") + LineFor("monitor", "may=inspect") +
                                              LineFor("old", "until=2020-01-01T00:00:00Z"))});
-  const struct {
-    std::string token, about_server, variations;
-  } cells[] = {
-      {"", kMissing, kMissing},   {"bad", kInvalid, kInvalid},       {"old", kInvalid, kInvalid},
-      {"good", kServed, kServed}, {"monitor", kServed, kNotAllowed},
-  };
-  for (const auto& cell : cells) {
-    SCOPED_TRACE(cell.token);
-    EXPECT_EQ(Told(GetModel(server.stub(), cell.token)), cell.about_server);
-    EXPECT_EQ(Told(GetStatus(server.stub(), cell.token)), cell.about_server);
-    EXPECT_EQ(Told(Generate(server.stub(), cell.token)), cell.variations);
-    EXPECT_EQ(Told(Stream(server.stub(), cell.token)), cell.variations);
-  }
-  EXPECT_EQ(server.Health(), "SERVING");
-  ExpectIdle(server);
+  ExpectAnswers(server, {{"without", "", kMissing, kMissing},
+                         {"unknown", "bad", kInvalid, kInvalid},
+                         {"expired", "old", kInvalid, kInvalid},
+                         {"right", "good", kServed, kServed},
+                         {"may inspect", "monitor", kServed, kNotAllowed}});
 }
 
 TEST_F(Tokens, NobodyWithoutRightsHasTheirRequestLookedAt) {
@@ -190,28 +197,17 @@ TEST_F(JsonWebTokens, EachCallIsServedOrRefusedByItsToken) {
   TestServer server({.authentication = options});
   const KeyPtr stranger = NewEcKey();
   const std::string issuer = "https://issuer.example", audience = "image-variations";
-  const struct {
-    std::string what, token, about_server, variations;
-  } cells[] = {
-      {"none", "", kMissing, kMissing},
-      {"right", Es256(*key_, Claims()), kServed, kServed},
-      {"expired", Es256(*key_, Claims(-absl::Minutes(1))), kInvalid, kInvalid},
-      {"issuer", Es256(*key_, Claims(absl::Hours(1), "https://other")), kInvalid, kInvalid},
-      {"audience", Es256(*key_, Claims(absl::Hours(1), issuer, "other")), kInvalid, kInvalid},
-      {"key", Es256(*stranger, Claims()), kInvalid, kInvalid},
-      {"scope", Es256(*key_, Claims(absl::Hours(1), issuer, audience, "read")), kServed,
-       kNotAllowed},
-      {"no JWT", "good", kInvalid, kInvalid},
-  };
-  for (const auto& cell : cells) {
-    SCOPED_TRACE(cell.what);
-    EXPECT_EQ(Told(GetModel(server.stub(), cell.token)), cell.about_server);
-    EXPECT_EQ(Told(GetStatus(server.stub(), cell.token)), cell.about_server);
-    EXPECT_EQ(Told(Generate(server.stub(), cell.token)), cell.variations);
-    EXPECT_EQ(Told(Stream(server.stub(), cell.token)), cell.variations);
-  }
-  EXPECT_EQ(server.Health(), "SERVING");
-  ExpectIdle(server);
+  ExpectAnswers(
+      server,
+      {{"none", "", kMissing, kMissing},
+       {"right", Es256(*key_, Claims()), kServed, kServed},
+       {"expired", Es256(*key_, Claims(-absl::Minutes(1))), kInvalid, kInvalid},
+       {"issuer", Es256(*key_, Claims(absl::Hours(1), "https://other")), kInvalid, kInvalid},
+       {"audience", Es256(*key_, Claims(absl::Hours(1), issuer, "other")), kInvalid, kInvalid},
+       {"key", Es256(*stranger, Claims()), kInvalid, kInvalid},
+       {"scope", Es256(*key_, Claims(absl::Hours(1), issuer, audience, "read")), kServed,
+        kNotAllowed},
+       {"no JWT", "good", kInvalid, kInvalid}});
 }
 
 TEST_F(JsonWebTokens, AndAListOfTokensAreTakenSideBySide) {
