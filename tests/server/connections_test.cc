@@ -1,21 +1,19 @@
 // Many connections, few file descriptors: the server program as a flood of idle peers meets it.
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <future>
+#include <memory>
+#include <string>
 #include <vector>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "grpcpp/client_context.h"
 #include "gtest/gtest.h"
 #include "imagevariations/v1/image_variations.grpc.pb.h"
-#include "server/listen_socket.h"
 #include "tests/server/fake_server_process.h"
+#include "tests/server/raw_connection.h"
 #include "tests/server/test_calls.h"
 
 namespace image_variations {
@@ -26,21 +24,9 @@ namespace v1 = imagevariations::v1;
 constexpr int kMaxFiles = 64;
 constexpr int kIdlePeers = 90;
 
-FileDescriptor Connect(const std::string& address) {
-  int port = 0;
-  IV_CHECK(absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port));
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_port = htons(static_cast<uint16_t>(port));
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  FileDescriptor fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  IV_CHECK(connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0);
-  return fd;
-}
-
 std::vector<FileDescriptor> ConnectIdlePeers(const std::string& address) {
   std::vector<FileDescriptor> peers;
-  for (int i = 0; i < kIdlePeers; ++i) peers.push_back(Connect(address));
+  for (int i = 0; i < kIdlePeers; ++i) peers.push_back(ConnectTo(address));
   return peers;
 }
 
@@ -121,9 +107,9 @@ TEST(Connections, PeersThatSayNothingAreHungUpOnAndMakeRoom) {
 
 TEST(Connections, OneMoreThanAllowedIsClosedAtOnce) {
   FakeServerProcess server({"--max-connections=2"});
-  const FileDescriptor first = Connect(server.address());
-  FileDescriptor second = Connect(server.address());
-  const FileDescriptor third = Connect(server.address());
+  const FileDescriptor first = ConnectTo(server.address());
+  FileDescriptor second = ConnectTo(server.address());
+  const FileDescriptor third = ConnectTo(server.address());
   EXPECT_TRUE(Eventually([&] { return IsClosedByServer(third); }));
   EXPECT_FALSE(IsClosedByServer(first));
   second.Close();

@@ -1,5 +1,4 @@
 // What is done for callers who leave, through real gRPC: nothing more.
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -9,13 +8,14 @@
 #include <string>
 #include <thread>
 
-#include "absl/strings/numbers.h"
 #include "absl/synchronization/notification.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/create_channel.h"
 #include "gtest/gtest.h"
 #include "pipeline/base/status_macros.h"
 #include "prometheus/text_serializer.h"
+#include "server/listen_socket.h"
+#include "tests/server/raw_connection.h"
 #include "tests/server/test_calls.h"
 #include "tests/server/test_server.h"
 
@@ -78,31 +78,20 @@ TEST(LeavingCaller, LeavesFinishedPicturesThatAreNotEncoded) {
 // Passes on what two sockets say, until it is cut, without a word to either side.
 class Wire {
  public:
-  explicit Wire(const std::string& address) {
-    const size_t colon = address.rfind(':');
-    int port = 0;
-    IV_CHECK(absl::SimpleAtoi(address.substr(colon + 1), &port));
-    sockaddr_in local{};
-    local.sin_family = AF_INET;
-    local.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    auto* any = reinterpret_cast<sockaddr*>(&local);
-    socklen_t size = sizeof local;
-    IV_CHECK(bind(door_, any, size) == 0 && listen(door_, 1) == 0);
-    IV_CHECK(getsockname(door_, any, &size) == 0);
-    port_ = ntohs(local.sin_port);
-    local.sin_port = htons(static_cast<uint16_t>(port));
-    IV_CHECK(connect(to_server_, any, sizeof local) == 0);
-    thread_ = std::thread([this] { Pass(); });
-  }
+  explicit Wire(const std::string& address)
+      : to_server_(ConnectTo(address)), thread_([this] { Pass(); }) {}
   ~Wire() { thread_.join(); }
 
-  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+  const std::string& address() const { return door_.address; }
   void Cut() { is_cut_ = true; }
 
  private:
   void Pass() {
-    const int to_client = accept(door_, nullptr, nullptr);
-    std::array<pollfd, 2> ends = {pollfd{to_client, POLLIN, 0}, pollfd{to_server_, POLLIN, 0}};
+    pollfd knock{door_.fd.get(), POLLIN, 0};
+    poll(&knock, 1, /*timeout=*/-1);
+    FileDescriptor to_client(accept(door_.fd.get(), nullptr, nullptr));
+    std::array<pollfd, 2> ends = {pollfd{to_client.get(), POLLIN, 0},
+                                  pollfd{to_server_.get(), POLLIN, 0}};
     std::array<char, 1 << 14> bytes;
     while (!is_cut_) {
       poll(ends.data(), ends.size(), /*timeout=*/10);
@@ -115,13 +104,12 @@ class Wire {
       }
     }
     const linger at_once{1, 0};  // a reset, as of a machine that is gone
-    setsockopt(to_server_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    for (const int socket : {to_server_, to_client, door_}) close(socket);
+    setsockopt(to_server_.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    for (FileDescriptor* end : {&to_server_, &to_client, &door_.fd}) end->Close();
   }
 
-  const int door_ = socket(AF_INET, SOCK_STREAM, 0);
-  const int to_server_ = socket(AF_INET, SOCK_STREAM, 0);
-  int port_ = 0;
+  ListenSocket door_ = ListenSocket::Open("127.0.0.1:0").value();
+  FileDescriptor to_server_;
   std::atomic<bool> is_cut_ = false;
   std::thread thread_;
 };

@@ -1,7 +1,5 @@
 // What one connection may ask of gRPC, and what the server makes of more: on the whole server, for
 // callers that keep to HTTP/2 and for some that do not.
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -12,17 +10,15 @@
 #include <vector>
 
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "grpcpp/client_context.h"
-#include "grpcpp/create_channel.h"
 #include "gtest/gtest.h"
 #include "imagevariations/v1/image_variations.grpc.pb.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/image/byte_order.h"
 #include "prometheus/text_serializer.h"
-#include "server/listen_socket.h"
+#include "tests/server/raw_connection.h"
 #include "tests/server/test_calls.h"
 #include "tests/server/test_server.h"
 
@@ -100,14 +96,7 @@ struct Frame {
 // A caller that writes HTTP/2 by hand.
 class RawCaller {
  public:
-  explicit RawCaller(const std::string& address) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
-    int port = 0;
-    IV_CHECK(absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port));
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_port = htons(static_cast<uint16_t>(port));
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    IV_CHECK(connect(fd_.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0);
+  explicit RawCaller(const std::string& address) : fd_(ConnectTo(address)) {
     SendBytes("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     Send(kSettings, 0, 0, "");
   }
