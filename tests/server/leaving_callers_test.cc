@@ -13,7 +13,6 @@
 #include "grpcpp/create_channel.h"
 #include "gtest/gtest.h"
 #include "pipeline/base/status_macros.h"
-#include "prometheus/text_serializer.h"
 #include "server/listen_socket.h"
 #include "tests/server/raw_connection.h"
 #include "tests/server/test_calls.h"
@@ -70,9 +69,45 @@ TEST(LeavingCaller, LeavesFinishedPicturesThatAreNotEncoded) {
   release_codecs.Notify();
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
   ExpectIdle(server);
-  const std::string metrics =
-      prometheus::TextSerializer().Serialize(server.metrics().registry()->Collect());
+  const std::string metrics = MetricsText(server);
   EXPECT_NE(metrics.find("stage_duration_seconds_count{stage=\"encode\"} 0"), std::string::npos);
+}
+
+TEST(LeavingCaller, FreesTheSlotsOfAStreamAtTheNextStep) {
+  std::atomic<int> decoded = 0;
+  TestServer server(ForMuchWork(&decoded));
+  decoded = 0;
+  grpc::ClientContext context;
+  const auto reader = server.stub().StreamVariations(&context, MuchWork(kManySteps));
+  v1::StreamVariationsResponse event;
+  while (reader->Read(&event) && !event.has_progress()) {
+  }
+  ASSERT_TRUE(event.has_progress());
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  ExpectIdle(server);
+  EXPECT_LT(decoded, kManySamples);
+}
+
+TEST(LeavingCaller, OfAUnaryCallIsNotWorkedFor) {
+  std::atomic<int> decoded = 0;
+  TestServerOptions options = ForMuchWork(&decoded);
+  options.limits.max_unary_reply_bytes = int64_t{1} << 30;
+  TestServer server(options);
+  decoded = 0;
+  grpc::ClientContext context;
+  grpc::Status status;
+  std::thread caller([&] {
+    v1::GenerateVariationsResponse response;
+    status =
+        server.stub().GenerateVariations(&context, Request(kManySamples, kManySteps), &response);
+  });
+  EXPECT_TRUE(Eventually([&] { return server.engine().status().samples_running > 0; }));
+  context.TryCancel();
+  caller.join();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED);
+  ExpectIdle(server);
+  EXPECT_LT(decoded, kManySamples);
 }
 
 // Passes on what two sockets say, until it is cut, without a word to either side.

@@ -17,7 +17,6 @@
 #include "imagevariations/v1/image_variations.grpc.pb.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/image/byte_order.h"
-#include "prometheus/text_serializer.h"
 #include "tests/server/raw_connection.h"
 #include "tests/server/test_calls.h"
 #include "tests/server/test_server.h"
@@ -51,8 +50,7 @@ TEST(Limits, MetadataThatIsTooLargeIsRefusedAndTheNextIsNot) {
 }
 
 int CallsStarted(TestServer& server) {
-  const std::string metrics =
-      prometheus::TextSerializer().Serialize(server.metrics().registry()->Collect());
+  const std::string metrics = MetricsText(server);
   const std::string name =
       "grpc_server_started_total{grpc_method=\"GenerateVariations\","
       "grpc_service=\"imagevariations.v1.VariationService\",grpc_type=\"unary\"} ";

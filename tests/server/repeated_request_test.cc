@@ -8,7 +8,6 @@
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
 #include "gtest/gtest.h"
-#include "prometheus/text_serializer.h"
 #include "tests/server/error_details.h"
 #include "tests/server/test_calls.h"
 #include "tests/server/test_server.h"
@@ -27,8 +26,7 @@ v1::GenerateVariationsRequest RequestWithId(int samples = 2) {
 }
 
 bool HasRepeated(TestServer& server, int count) {
-  const std::string metrics =
-      prometheus::TextSerializer().Serialize(server.metrics().registry()->Collect());
+  const std::string metrics = MetricsText(server);
   return metrics.find("image_variations_requests_repeated_total " + std::to_string(count) + "\n") !=
          std::string::npos;
 }

@@ -11,8 +11,10 @@
 #include "gtest/gtest.h"
 #include "imagevariations/v1/image_variations.pb.h"
 #include "pipeline/image/codec.h"
+#include "prometheus/text_serializer.h"
 #include "tests/server/error_details.h"
 #include "tests/server/test_server.h"
+#include "tests/support/simulated_clock.h"
 
 namespace image_variations {
 
@@ -48,6 +50,33 @@ inline Reply Generate(TestServer& server,
   return reply;
 }
 
+struct StreamReply {
+  grpc::Status status;
+  std::vector<imagevariations::v1::StreamVariationsResponse> events;
+
+  ErrorDetails details() const { return DetailsOf(status); }
+};
+
+inline StreamReply Listen(TestServer& server,
+                          const imagevariations::v1::GenerateVariationsRequest& generation,
+                          bool progress = false) {
+  imagevariations::v1::StreamVariationsRequest request;
+  *request.mutable_generation() = generation;
+  request.set_progress(progress);
+  grpc::ClientContext context;
+  const auto reader = server.stub().StreamVariations(&context, request);
+  StreamReply reply;
+  imagevariations::v1::StreamVariationsResponse event;
+  while (reader->Read(&event)) reply.events.push_back(event);
+  reply.status = reader->Finish();
+  return reply;
+}
+
+// As a GET of /metrics gives them.
+inline std::string MetricsText(TestServer& server) {
+  return prometheus::TextSerializer().Serialize(server.metrics().registry()->Collect());
+}
+
 // Nothing of any request is left: not in the gate, not in the engine.
 inline void ExpectIdle(TestServer& server) {
   EXPECT_TRUE(server.gate().WaitUntilEmpty(absl::Seconds(30)));
@@ -70,6 +99,20 @@ struct HeldEngine {
         release.WaitForNotification();
       };
     }};
+  }
+};
+
+// A server whose every UNet call after the warm-up takes `step_time` of simulated time.
+struct SlowSteps {
+  SimulatedClock clock{absl::Now()};
+  std::atomic<bool> is_slow = false;
+
+  TestServerOptions Options(absl::Duration step_time) {
+    return {.clock = &clock, .set_up_runner = [this, step_time](FakeModelRunner& runner) {
+              runner.on_call = [this, step_time](absl::string_view verb, int) {
+                if (is_slow && verb == "Denoise") clock.Advance(step_time);
+              };
+            }};
   }
 };
 

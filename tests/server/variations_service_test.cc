@@ -11,42 +11,18 @@
 #include "pipeline/engine/non_finite.h"
 #include "pipeline/engine/row_buckets.h"
 #include "pipeline/engine/self_test.h"
-#include "prometheus/text_serializer.h"
-#include "tests/pipeline/image/test_pictures.h"
 #include "tests/server/error_details.h"
 #include "tests/server/test_calls.h"
 #include "tests/server/test_server.h"
-#include "tests/support/simulated_clock.h"
 
 namespace image_variations {
 namespace {
 
 namespace v1 = imagevariations::v1;
 using ::testing::Contains;
-using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::Key;
 using ::testing::Pair;
-
-struct Stream {
-  grpc::Status status;
-  std::vector<v1::StreamVariationsResponse> events;
-};
-
-Stream Listen(TestServer& server, const v1::GenerateVariationsRequest& request,
-              bool progress = false) {
-  v1::StreamVariationsRequest stream_request;
-  *stream_request.mutable_generation() = request;
-  stream_request.set_progress(progress);
-  grpc::ClientContext context;
-  const auto reader = server.stub().StreamVariations(&context, stream_request);
-  Stream stream;
-  v1::StreamVariationsResponse event;
-  while (reader->Read(&event)) stream.events.push_back(event);
-  stream.status = reader->Finish();
-  return stream;
-}
 
 TEST(GetModel, SaysWhatTheSelfTestFoundOfTheKernels) {
   for (const bool depends_on_batch : {false, true}) {
@@ -140,28 +116,6 @@ TEST(GenerateVariations, ValidateOnlyChecksAndDoesNothing) {
   EXPECT_EQ(reply.response.metrics().unet_rows(), 0);
 }
 
-TEST(GenerateVariations, ValidateOnlyIsRefusedAsTheRequestItselfWouldBe) {
-  HeldEngine held;
-  TestServerOptions options = held.Options();
-  options.admission.max_requests = 1;
-  TestServer server(options);
-  held.is_armed = true;
-  std::thread first([&] { EXPECT_TRUE(Generate(server, Request()).status.ok()); });
-  held.is_held.WaitForNotification();
-  v1::GenerateVariationsRequest question = Request();
-  question.set_validate_only(true);
-  question.set_request_id("123e4567-e89b-12d3-a456-426614174000");
-  const Reply refused = Generate(server, question);
-  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_EQ(refused.details().reason, "QUEUE_FULL");
-  EXPECT_NE(refused.details().retry_delay, std::nullopt);
-  EXPECT_EQ(server.gate().requests(), 1);
-  held.release.Notify();
-  first.join();
-  EXPECT_TRUE(Generate(server, question).status.ok());
-  ExpectIdle(server);
-}
-
 TEST(GenerateVariations, UnsafePictureIsFilteredAndTheCallSucceeds) {
   TestServer server({.set_up_runner = [](FakeModelRunner& runner) { runner.seeds_unsafe = {11}; }});
   const Reply reply = Generate(server, Request(/*samples=*/2));
@@ -211,52 +165,9 @@ TEST(GenerateVariations, CallFailsWhenAllSamplesFail) {
   ExpectIdle(server);
 }
 
-TEST(GenerateVariations, BadInputGetsStatusReasonAndFieldAndLeavesNothing) {
-  TestServer server;
-  const std::string png = Png();
-  const std::string huge =
-      png.substr(0, 8) +
-      MakePngChunk("IHDR", absl::string_view("\0\0\xc3\x50\0\0\xc3\x50\x08\x02\0\0\0", 13)) +
-      MakePngChunk("IEND", "");
-  const struct {
-    std::string what;
-    std::string image;
-    absl::string_view reason;
-  } pictures[] = {
-      {"empty", "", "INVALID_FIELD"},
-      {"not an image", "hello", "IMAGE_UNDECODABLE"},
-      {"truncated png", png.substr(0, png.size() - 20), "IMAGE_UNDECODABLE"},
-      {"50,000 x 50,000", huge, "IMAGE_TOO_LARGE"},
-      {"truncated header", png.substr(0, 20), "IMAGE_UNDECODABLE"},
-  };
-  for (const auto& [what, image, reason] : pictures) {
-    v1::GenerateVariationsRequest request = Request();
-    request.set_image(image);
-    const Reply reply = Generate(server, request);
-    EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << what;
-    EXPECT_EQ(reply.details().reason, reason) << what;
-    EXPECT_THAT(reply.details().fields, ElementsAre("image")) << what;
-    const Stream stream = Listen(server, request);
-    EXPECT_THAT(DetailsOf(stream.status).fields, ElementsAre("generation.image")) << what;
-  }
-  EXPECT_THAT(Generate(server, Request(/*samples=*/-1)).details().fields,
-              ElementsAre("sample_count"));
-  ExpectIdle(server);
-}
-
-TEST(GenerateVariations, ReplyThatCouldBeTooLargeIsRefusedBeforeAnyWork) {
-  TestServer server({.limits = {.max_unary_reply_bytes = 20'000}});
-  EXPECT_TRUE(Generate(server, Request(/*samples=*/1)).status.ok());
-  const Reply refused = Generate(server, Request(/*samples=*/2));
-  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(refused.details().reason, "REPLY_TOO_LARGE");
-  EXPECT_THAT(refused.status.error_message(), HasSubstr("call StreamVariations"));
-  EXPECT_TRUE(Listen(server, Request(/*samples=*/2)).status.ok());
-}
-
 TEST(StreamVariations, BeginsWithAdmittedAndEndsWithCompleted) {
   TestServer server;
-  const Stream stream = Listen(server, Request(/*samples=*/2), /*progress=*/true);
+  const StreamReply stream = Listen(server, Request(/*samples=*/2), /*progress=*/true);
   ASSERT_TRUE(stream.status.ok()) << stream.status.error_message();
   ASSERT_GE(stream.events.size(), 4u);
   EXPECT_TRUE(stream.events.front().has_admitted());
@@ -308,127 +219,6 @@ TEST(StreamVariations, ReaderThatComesLateMissesOnlyProgress) {
   ExpectIdle(server);
 }
 
-// Far more steps than can run before a cancellation arrives.
-constexpr int kManySamples = 500;
-constexpr int kManySteps = 900;
-
-TestServerOptions ForManySteps(std::atomic<int>* steps) {
-  return {.limits = {.max_sample_count = kManySamples, .max_step_count = kManySteps},
-          .engine = {.batcher = {.max_rows = 2}},
-          .admission = {.max_unet_rows_ahead = int64_t{1} << 40},
-          .set_up_runner = [steps](FakeModelRunner& runner) {
-            runner.on_call = [steps](absl::string_view verb, int) { *steps += verb == "Denoise"; };
-          }};
-}
-
-TEST(StreamVariations, CancelledCallFreesItsSlotsAtTheNextStep) {
-  std::atomic<int> steps = 0;
-  TestServer server(ForManySteps(&steps));
-  v1::StreamVariationsRequest request;
-  *request.mutable_generation() = Request(kManySamples, kManySteps);
-  request.set_progress(true);
-  grpc::ClientContext context;
-  const auto reader = server.stub().StreamVariations(&context, request);
-  v1::StreamVariationsResponse event;
-  while (reader->Read(&event) && !event.has_progress()) {
-  }
-  ASSERT_TRUE(event.has_progress());
-  context.TryCancel();
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  ExpectIdle(server);
-  EXPECT_LT(steps, kManySamples * kManySteps);
-}
-
-TEST(GenerateVariations, CallOfAClientThatLeftIsStopped) {
-  std::atomic<int> steps = 0;
-  TestServerOptions options = ForManySteps(&steps);
-  options.limits.max_unary_reply_bytes = int64_t{1} << 30;
-  TestServer server(options);
-  grpc::ClientContext context;
-  grpc::Status status;
-  std::thread client([&] {
-    v1::GenerateVariationsResponse response;
-    status =
-        server.stub().GenerateVariations(&context, Request(kManySamples, kManySteps), &response);
-  });
-  EXPECT_TRUE(Eventually([&] { return server.engine().status().samples_running > 0; }));
-  context.TryCancel();
-  client.join();
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED);
-  ExpectIdle(server);
-  EXPECT_LT(steps, kManySamples * kManySteps);
-}
-
-// A server whose every UNet call after the warm-up takes `step_time` of simulated time.
-struct SlowSteps {
-  SimulatedClock clock{absl::Now()};
-  std::atomic<bool> is_slow = false;
-
-  TestServerOptions Options(absl::Duration step_time) {
-    return {.clock = &clock, .set_up_runner = [this, step_time](FakeModelRunner& runner) {
-              runner.on_call = [this, step_time](absl::string_view verb, int) {
-                if (is_slow && verb == "Denoise") clock.Advance(step_time);
-              };
-            }};
-  }
-};
-
-TEST(GenerateVariations, DeadlineMidWayStopsTheSamplesAndTellsHowFarTheyCame) {
-  SlowSteps slow;
-  TestServer server(slow.Options(absl::Seconds(400)));
-  slow.is_slow = true;
-  const Reply reply = Generate(server, Request(/*samples=*/1, /*steps=*/10),
-                               slow.clock.Now() + absl::Seconds(1000));
-  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  EXPECT_EQ(reply.details().reason, "DEADLINE_PASSED");
-  EXPECT_THAT(reply.details().metadata,
-              ElementsAre(Pair("steps_done", "3"), Pair("steps_total", "10")));
-  ExpectIdle(server);
-}
-
-TEST(GenerateVariations, DeadlineThatHasPassedIsToldBeforeAnyWork) {
-  SlowSteps slow;
-  TestServer server(slow.Options(absl::ZeroDuration()));
-  const absl::Time deadline = slow.clock.Now() + absl::Seconds(1000);
-  slow.clock.Advance(absl::Seconds(1001));
-  const Reply reply = Generate(server, Request(), deadline);
-  EXPECT_EQ(reply.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  EXPECT_EQ(reply.details().reason, "DEADLINE_PASSED");
-}
-
-TEST(GenerateVariations, DeadlineThatCannotBeMetIsRefusedByTheMeasuredStepCost) {
-  SlowSteps slow;
-  slow.is_slow = true;  // already in the warm-up
-  TestServer server(slow.Options(absl::Seconds(100)));
-  const absl::Time deadline = slow.clock.Now() + absl::Seconds(900);
-  const Reply refused = Generate(server, Request(/*samples=*/1, /*steps=*/20), deadline);
-  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_EQ(refused.details().reason, "DEADLINE_UNREACHABLE");
-  EXPECT_THAT(refused.details().metadata, Contains(Key("predicted")));
-  EXPECT_EQ(refused.details().retry_delay, std::nullopt);
-}
-
-TEST(GenerateVariations, FullLineIsRefusedWithRetryInfo) {
-  HeldEngine held;
-  TestServerOptions options = held.Options();
-  options.admission.max_requests = 1;
-  TestServer server(options);
-  held.is_armed = true;
-  std::thread first([&] { EXPECT_TRUE(Generate(server, Request()).status.ok()); });
-  held.is_held.WaitForNotification();
-  const Reply refused = Generate(server, Request());
-  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_EQ(refused.details().reason, "QUEUE_FULL");
-  EXPECT_NE(refused.details().retry_delay, std::nullopt);
-  held.release.Notify();
-  first.join();
-}
-
-TEST(StreamVariations, StartingServerSaysSo) {
-  TestServer server({}, /*serves=*/false);
-  EXPECT_EQ(DetailsOf(Listen(server, Request()).status).reason, "STARTING");
-}
-
 TEST(GetModel, TellsModelDefaultsAndLimits) {
   TestServer server;
   grpc::ClientContext context;
@@ -464,8 +254,7 @@ TEST(Metrics, CountRpcsRequestsAndWork) {
   Generate(server, Request(/*samples=*/2, /*steps=*/4));
   Generate(server, Request(/*samples=*/-1));
   ExpectIdle(server);
-  const std::string text =
-      prometheus::TextSerializer().Serialize(server.metrics().registry()->Collect());
+  const std::string text = MetricsText(server);
   EXPECT_THAT(text, HasSubstr("grpc_server_handled_total{grpc_code=\"OK\""));
   EXPECT_THAT(text, HasSubstr("grpc_server_handled_total{grpc_code=\"InvalidArgument\""));
   EXPECT_THAT(text, HasSubstr("image_variations_images_total{result=\"generated\"} 2"));
