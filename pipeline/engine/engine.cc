@@ -354,7 +354,10 @@ absl::Status Engine::DecodeSamples(absl::Span<const Placement> samples) {
     to_judge.push_back(samples[i].sample);
     score_rows.push_back({samples[i].sample.job, &*pictures[i]});
   }
-  ASSIGN_OR_RETURN(const std::vector<ImageScores> scores, runner_->ScoreImages(score_rows));
+  std::vector<ImageScores> scores;
+  if (!score_rows.empty()) {
+    ASSIGN_OR_RETURN(scores, runner_->ScoreImages(score_rows));
+  }
   const absl::Time judged = clock_.Now();
 
   // Samples of several sizes may be decoded together: each has its share by area.

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "pipeline/engine/fault_injector.h"
 #include "pipeline/engine/non_finite.h"
 #include "tests/support/fake_model_runner.h"
 #include "tests/support/simulated_clock.h"
@@ -415,6 +416,23 @@ TEST_F(EngineTest, ADecodeThatDoesNotFitIsSplitOnceAndRemembered) {
   EXPECT_EQ(heard_[2]->results.size(), 4);
   EXPECT_THAT(decodes, ElementsAre(4, 2, 2, 2, 1, 1));  // one at a time after the last call
   EXPECT_THAT(out_of_memory_, ElementsAre(4));
+}
+
+TEST_F(EngineTest, APictureThatIsNotFiniteFailsItsSampleAndIsNotScored) {
+  auto runner = std::make_unique<FakeModelRunner>();
+  runner_ = runner.get();
+  int scored = 0;
+  runner_->on_call = [&scored](absl::string_view verb, int) { scored += verb == "ScoreImages"; };
+  engine_ =
+      std::make_unique<Engine>(EngineOptions{},
+                               std::make_unique<FaultInjector>(
+                                   std::move(runner), ParseFaults("decode:1=nan").value(), [] {}),
+                               clock_, *this);
+  ASSERT_TRUE(engine_->Submit(MakeJob(1, 2)).ok());
+  RunToTheEnd();
+  ASSERT_EQ(heard_[1]->statuses.size(), 1);
+  EXPECT_EQ(heard_[1]->statuses[0].GetPayload(kNonFiniteStagePayload), "decode");
+  EXPECT_EQ(scored, 0);
 }
 
 TEST_F(EngineTest, AnEmbeddingThatIsNotFiniteFailsItsJobWithTheStage) {
