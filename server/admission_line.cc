@@ -302,13 +302,18 @@ AdmissionLine::Outcome AdmissionLine::Play(Forecast& forecast, double now, const
     }
     return end;
   };
+  // It gives way to them in every call, so it makes none of them late.
+  const auto goes_behind = [&](double place) {
+    return newcomer != nullptr && delay + newcomer->place >= place;
+  };
   outcome.ends.reserve(entries_.size());
   for (size_t i = 0; i < entries_.size(); ++i) {
     const Entry& entry = entries_[i];
     outcome.ends.push_back(end_of(first_of[i], entry.samples_open));
     outcome.end = std::max(outcome.end, outcome.ends.back());
     const double time_left = entry.promised - now + kRounding;
-    outcome.late.push_back(stretch * outcome.ends.back() - time_left);
+    outcome.late.push_back(
+        goes_behind(entry.place.time - now) ? -kNever : stretch * outcome.ends.back() - time_left);
     outcome.is_lost.push_back(slowdown_ * outcome.ends.back() > time_left);
   }
   for (size_t i = 0; i < comers.size(); ++i) {
@@ -316,7 +321,9 @@ AdmissionLine::Outcome AdmissionLine::Play(Forecast& forecast, double now, const
     const double end = end_of(first_of_comer[i], comers[i].shape.samples);
     outcome.end = std::max(outcome.end, end);
     const double deadline = absl::ToDoubleSeconds(comers[i].deadline);
-    outcome.late.push_back(kPromiseMargin * stretch * (end - at) - deadline);
+    const double place = at + absl::ToDoubleSeconds(comers[i].place);
+    outcome.late.push_back(goes_behind(place) ? -kNever
+                                              : kPromiseMargin * stretch * (end - at) - deadline);
   }
   if (newcomer != nullptr) {
     outcome.start = times[newcomer_at].begin;

@@ -63,7 +63,9 @@ class AdmissionLine {
     double newcomer_late = 0;   // beyond its deadline, with the forecast's margin; <= 0: in time
     double end = 0;             // of all others
     std::vector<double> ends;   // by entry
-    std::vector<double> late;   // by entry, then by comer: beyond what it was promised, with margin
+    // By entry, then by comer: beyond what it was promised, with margin. Of those whom the newcomer
+    // goes behind: minus infinity.
+    std::vector<double> late;
     std::vector<bool> is_lost;  // by entry: late even without margin
 
     double OthersLate(const Outcome& without) const;

@@ -1,6 +1,7 @@
 #include "server/admission.h"
 
 #include <atomic>
+#include <limits>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -277,6 +278,22 @@ TEST(AdmissionGate, PromisesCountUntilTheFirstIsNotKept) {
     EXPECT_EQ(gate.Ask(Work(4), now + absl::Seconds(13), now).ok(), !counts);
     now += absl::Seconds(100);
   }
+}
+
+TEST(AdmissionGate, WhoGoesBehindThePromisedIsNotRefusedForThem) {
+  CostModel slow;  // calls of three seconds: one of them is running when the promised one comes
+  for (const int rows : {1, 2, 4}) slow.unet.Observe(kSize.area(), rows, absl::Seconds(3 * rows));
+  Gate gate;
+  const auto ask = [&](AdmissionRequest request, double now, double deadline) {
+    request.deadline = In(absl::Seconds(now + deadline));
+    return gate.Enter(request, {&slow, 1}, In(absl::Seconds(now)));
+  };
+  {
+    const auto busy = ask(Work(3), 0, 9.5);
+    ASSERT_TRUE(RetryDelayOf(ask(Named(Work(1), "promised"), 0, 3.5).status()));
+  }
+  EXPECT_FALSE(ask(Work(3), 1, 10).ok());
+  EXPECT_TRUE(ask(Work(3), 1, std::numeric_limits<double>::infinity()).ok());
 }
 
 TEST(AdmissionGate, WhoCannotBeKnownAgainIsPromisedNothing) {
