@@ -1,6 +1,6 @@
 // What a request costs the server before it is let in, in terms of its own bytes: the bound of
 // SECURITY.md is a hundred times.
-#include <ctime>
+#include <algorithm>
 #include <string>
 
 #include "absl/algorithm/container.h"
@@ -12,6 +12,7 @@
 #include "server/request_validator.h"
 #include "server/rpc_status.h"
 #include "tests/pipeline/image/test_pictures.h"
+#include "tests/support/cpu_time.h"
 #include "tests/support/failing_malloc.h"
 #include "tests/support/fake_model_runner.h"
 
@@ -28,12 +29,6 @@ constexpr int64_t kTimes = 100;
 // What a caller spends on a byte at the least: to write, frame and send it.
 constexpr double kCallerSecondsPerByte = 1e-9;
 
-double CpuSeconds() {
-  timespec time{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
 void ExpectNoAmplification(const v1::GenerateVariationsRequest& request) {
   static const auto* const validator =
       new RequestValidator(RequestLimits{}, FakeModelRunner::DefaultInfo());
@@ -42,13 +37,13 @@ void ExpectNoAmplification(const v1::GenerateVariationsRequest& request) {
   double seconds = 1e9;
   AllocationCounts counts;
   for (int i = 0; i < 3; ++i) {
-    const double begin = CpuSeconds();
+    const absl::Duration begin = ThreadCpuTime();
     counts = RunWithFailingMalloc(0, [&] {
       v1::GenerateVariationsRequest received;
       if (!received.ParseFromString(wire)) return;
       static_cast<void>(ToGrpcStatus(validator->Validate(received).status()));
     });
-    seconds = std::min(seconds, CpuSeconds() - begin);
+    seconds = std::min(seconds, absl::ToDoubleSeconds(ThreadCpuTime() - begin));
   }
   EXPECT_LE(counts.most_bytes, kFreeBytes + kTimes * size);
   EXPECT_LE(seconds, kFreeSeconds + kTimes * kCallerSecondsPerByte * static_cast<double>(size));

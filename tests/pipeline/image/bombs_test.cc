@@ -6,12 +6,13 @@
 #include <string>
 #include <vector>
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/image/byte_order.h"
 #include "pipeline/image/codec.h"
 #include "tests/pipeline/image/test_pictures.h"
+#include "tests/support/cpu_time.h"
 #include "tests/support/failing_malloc.h"
 
 namespace image_variations {
@@ -67,19 +68,19 @@ std::string JpegWithScans(int side, int more) {
 }
 
 struct Cost {
-  absl::Duration time = absl::InfiniteDuration();
-  int64_t most_bytes = 0;  // allocated at one time
+  absl::Duration time = absl::InfiniteDuration();  // of the processor
+  int64_t most_bytes = 0;                          // allocated at one time
   absl::StatusCode code = absl::StatusCode::kUnknown;
 };
 
-// Time is the least of three: other programs are at work here, too.
+// Time is the least of three: other programs use the caches, too.
 Cost CostOfDecoding(const std::string& bytes) {
   Cost cost;
   for (int i = 0; i < 3; ++i) {
-    const absl::Time begin = absl::Now();
+    const absl::Duration begin = ThreadCpuTime();
     const AllocationCounts counts =
         RunWithFailingMalloc(0, [&] { cost.code = DecodeImage(bytes, {}).status().code(); });
-    cost.time = std::min(cost.time, absl::Now() - begin);
+    cost.time = std::min(cost.time, ThreadCpuTime() - begin);
     cost.most_bytes = counts.most_bytes;
   }
   ::testing::Test::RecordProperty("encoded_bytes", static_cast<int>(bytes.size()));
