@@ -1,7 +1,10 @@
 #include "server/grpc_log.h"
 
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "google/protobuf/stubs/logging.h"
 #include "grpc/support/log.h"
 #include "pipeline/base/log.h"
 
@@ -21,15 +24,28 @@ Severity SeverityOf(gpr_log_severity severity) {
   return Severity::kWarning;
 }
 
-void Write(gpr_log_func_args* line) {
-  absl::string_view file = line->file;
+std::string Place(absl::string_view file, int line) {
   file.remove_prefix(file.rfind('/') + 1);  // npos + 1 is 0
+  return absl::StrCat(file, ":", line);
+}
+
+void WriteOfGrpc(gpr_log_func_args* line) {
   Log(SeverityOf(line->severity), "gRPC",
-      {{"why", line->message}, {"where", absl::StrCat(file, ":", line->line)}});
+      {{"why", line->message}, {"where", Place(line->file, line->line)}});
+}
+
+// After a fatal line protobuf throws.
+void WriteOfProtobuf(google::protobuf::LogLevel level, const char* file, int line,
+                     const std::string& message) {
+  const bool is_fatal = level == google::protobuf::LOGLEVEL_FATAL;
+  Log(is_fatal ? Severity::kError : Severity::kDebug, "protobuf",
+      {{"why", message}, {"where", Place(file, line)}});
 }
 
 }  // namespace
 
-void TakeOverGrpcLog() { gpr_set_log_function(Write); }
+void TakeOverGrpcLog() { gpr_set_log_function(WriteOfGrpc); }
+
+void TakeOverProtobufLog() { google::protobuf::SetLogHandler(WriteOfProtobuf); }
 
 }  // namespace image_variations

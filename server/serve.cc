@@ -157,6 +157,7 @@ int Serve(const ServerConfig& config,
           absl::FunctionRef<absl::StatusOr<std::vector<ModelRunnerFactory>>()> open_model) {
   SetMinLogSeverity(config.log_level);
   TakeOverGrpcLog();
+  TakeOverProtobufLog();
   const RealClock clock;
   Metrics metrics(static_cast<int>(config.devices.size()));
   AdmissionGate gate(config.admission);

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "google/protobuf/stubs/logging.h"
 #include "pipeline/base/status_macros.h"
 #include "server/request_validator.h"
 #include "server/rpc_status.h"
@@ -30,7 +31,8 @@ void CheckValid(const ValidRequest& request, const RequestLimits& limits,
 }  // namespace image_variations
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
-  using namespace image_variations;  // NOLINT(google-build-using-namespace)
+  using namespace image_variations;                     // NOLINT(google-build-using-namespace)
+  static const google::protobuf::LogSilencer silencer;  // it has a line for each text without UTF-8
   static const RequestLimits& limits = *new RequestLimits;
   static const RequestValidator& validator =
       *new RequestValidator(limits, FakeModelRunner::DefaultInfo());

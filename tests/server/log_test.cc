@@ -4,7 +4,10 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <future>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -12,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
+#include "grpcpp/generic/generic_stub.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "pipeline/base/sha256.h"
@@ -50,6 +54,17 @@ class StderrFile {
  private:
   const int own_;
 };
+
+// Each is JSON with the time and the severity.
+std::vector<nlohmann::json> LinesOf(const std::string& log) {
+  std::vector<nlohmann::json> lines;
+  for (const absl::string_view line : absl::StrSplit(log, '\n', absl::SkipEmpty())) {
+    nlohmann::json json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    EXPECT_TRUE(json.is_object() && json.contains("time") && json.contains("severity")) << line;
+    if (json.is_object()) lines.push_back(std::move(json));
+  }
+  return lines;
+}
 
 class LogTest : public ::testing::Test {
  protected:
@@ -104,10 +119,7 @@ class LogTest : public ::testing::Test {
 TEST_F(LogTest, EveryLineIsJsonAndARequestsEndSaysWhoseItWas) {
   ASSERT_TRUE(status_.ok()) << status_.error_message();
   int ended = 0;
-  for (const absl::string_view line : absl::StrSplit(log_, '\n', absl::SkipEmpty())) {
-    const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    ASSERT_TRUE(json.is_object()) << line;
-    EXPECT_TRUE(json.contains("time") && json.contains("severity")) << line;
+  for (const nlohmann::json& json : LinesOf(log_)) {
     if (json["message"] != "request ended") continue;
     ++ended;
     EXPECT_EQ(json["request_id"], kRequestId);
@@ -174,12 +186,37 @@ TEST(GrpcsOwnLog, IsJsonToo) {
                                             grpc::StatusCode::UNAVAILABLE);
                                 });
   int lines_of_grpc = 0;
-  for (const absl::string_view line : absl::StrSplit(log, '\n', absl::SkipEmpty())) {
-    const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    ASSERT_TRUE(json.is_object()) << line;
+  for (const nlohmann::json& json : LinesOf(log)) {
     lines_of_grpc += json["message"] == "gRPC" ? 1 : 0;
   }
   EXPECT_GT(lines_of_grpc, 0);
+}
+
+// A request whose text is no UTF-8, as its own client would not send it.
+void CallWithMisshapenText(const std::shared_ptr<grpc::Channel>& channel) {
+  v1::GenerateVariationsRequest request = Request();
+  request.set_sampler("sampler");
+  std::string bytes = request.SerializeAsString();
+  bytes.replace(bytes.find("sampler"), 7, "\xff\xff\xff\xff\xff\xff\xff");
+  const grpc::Slice slice(bytes);
+  const grpc::ByteBuffer message(&slice, 1);
+  grpc::ByteBuffer response;
+  grpc::ClientContext context;
+  std::promise<grpc::Status> status;
+  grpc::GenericStub(channel).UnaryCall(
+      &context, "/imagevariations.v1.VariationService/GenerateVariations", {}, &message, &response,
+      [&status](grpc::Status ended) { status.set_value(std::move(ended)); });
+  EXPECT_FALSE(status.get_future().get().ok());
+}
+
+TEST(ProtobufsOwnLog, IsJsonTooAndOfNoConcernUnlessAskedFor) {
+  const auto meet = [](const FakeServerProcess& server) {
+    CallWithMisshapenText(server.NewChannel());
+  };
+  const std::string log = LogOf({"--log-level=debug"}, meet);
+  EXPECT_FALSE(LinesOf(log).empty());
+  EXPECT_THAT(log, HasSubstr("\"message\":\"protobuf\""));
+  EXPECT_THAT(LogOf({}, meet), Not(HasSubstr("protobuf")));
 }
 
 TEST(Plaintext, WhereOthersReachItIsWarnedOfAtEveryStart) {
