@@ -16,7 +16,7 @@ venv=${VENV:-.venv}
 [ "$what" = cuda ] && venv=${CUDA_VENV:-.venv-cuda}
 [ "$what" = deploy ] && venv=${DEPLOY_VENV:-.venv-deploy}
 
-packages=(g++ cmake ninja-build ccache mold pkg-config python3-venv clang-format-14
+packages=(g++ cmake ninja-build ccache pkg-config python3-venv clang-format-14
   libgrpc++-dev libgrpc-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev libabsl-dev libssl-dev
   prometheus-cpp-dev libjpeg62-turbo-dev libpng-dev nlohmann-json3-dev libcli11-dev
   libgtest-dev libgmock-dev libbenchmark-dev prometheus
