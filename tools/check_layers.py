@@ -28,7 +28,7 @@ OUTSIDERS = {
     r"torch/torch\.h|ATen/ATen\.h": [],                            # 24 s a file: per-operator headers instead
     r"(ATen|c10|torch|caffe2)/": ["pipeline/model", "tests/pipeline/model", "tests/tools"],
     r"(grpc|grpcpp|google|imagevariations)/": ["server", "client", "tests/server", "tests/client", "tests/system",
-                                               "tests/support"],
+                                               "tests/support", "tests/fuzz"],
     r"prometheus/": ["server", "tests/server", "tests/system"],
     r"jpeglib\.h|jerror\.h|png\.h|setjmp\.h|csetjmp": ["pipeline/image", "tests"],
     r"nlohmann/": ["pipeline/base", "pipeline/checkpoint", "client", "tests"],
