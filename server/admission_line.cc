@@ -38,20 +38,25 @@ absl::Status DeadlineUnreachable(absl::Duration predicted, absl::Duration remain
                     {"deadline", absl::FormatDuration(remaining)}});
 }
 
-// A request's samples as the forecast takes them; those that began come first.
+// From now, in seconds.
+double TimeUntil(const RetryPromise& comer, double now) {
+  return std::max(0.0, ToSeconds(comer.at) - now);
+}
+
+// A request's samples as the forecast takes them: first those that began, if there are any, then
+// the others.
 void AppendSamples(const RequestShape& shape, int begun, int begun_steps, int fresh,
-                   const ForecastSample& common, std::vector<ForecastSample>* samples) {
-  ForecastSample sample = common;
-  sample.size = shape.size;
-  sample.rows = shape.rows;
-  sample.steps_left = begun_steps;
-  for (int i = 0; i < begun; ++i) samples->push_back(sample);
-  sample.steps_left = shape.steps;
-  sample.needs_embedding = begun == 0 && fresh == shape.samples;
-  for (int i = 0; i < fresh; ++i) {
-    samples->push_back(sample);
-    sample.needs_embedding = false;
-  }
+                   const ForecastSamples& common, std::vector<ForecastSamples>* samples) {
+  ForecastSamples group = common;
+  group.size = shape.size;
+  group.rows = shape.rows;
+  group.steps_left = begun_steps;
+  group.count = begun;
+  if (begun > 0) samples->push_back(group);
+  group.steps_left = shape.steps;
+  group.needs_embedding = begun == 0 && fresh == shape.samples;
+  group.count = fresh;
+  if (fresh > 0) samples->push_back(group);
 }
 
 }  // namespace
@@ -61,6 +66,18 @@ struct AdmissionLine::Newcomer {
   const RequestShape& shape;
   double place = 0;
   double deadline = kNever;
+};
+
+// What the forecast is asked. Groups of like samples count through those present, then those
+// expected.
+struct AdmissionLine::Question {
+  struct Groups {
+    size_t first = 0, end = 0;
+  };
+  std::vector<ForecastSamples> present, expected;
+  std::vector<Groups> entries, comers;
+  Groups newcomer;
+  int samples_ahead = 0;
 };
 
 int64_t AdmissionLine::Entry::unet_rows() const {
@@ -165,7 +182,7 @@ AdmissionLine::Refusal AdmissionLine::Refuse(const AdmissionRequest& request, co
                       "it would make another request miss its deadline",
                       {{"resource", "time"},
                        {"late", absl::FormatDuration(absl::Seconds(offer.others_late))}});
-  std::vector<ForecastSample> alone;
+  std::vector<ForecastSamples> alone;
   AppendSamples(request.shape, 0, 0, request.shape.samples, {.deadline = offer.deadline}, &alone);
   if (slowdown_ * forecast.Play(alone).back().end > offer.deadline) return {std::move(refused)};
 
@@ -246,70 +263,26 @@ std::vector<AdmissionLine::Entry>::iterator AdmissionLine::Find(const Place& pla
 AdmissionLine::Outcome AdmissionLine::Play(Forecast& forecast, double now, const Newcomer* newcomer,
                                            double delay,
                                            absl::Span<const RetryPromise> comers) const {
-  Outcome outcome;
-  std::vector<ForecastSample> present, expected;
-  std::vector<size_t> first_of;  // of each entry, in present
-  present.reserve(static_cast<size_t>(inside_.samples) + 16);
-  first_of.reserve(entries_.size() + 1);
-  size_t newcomer_at = 0;  // in present, or in expected
-  const bool is_here = newcomer != nullptr && delay == 0;
-  bool is_placed = !is_here;
-  const auto place_newcomer = [&] {
-    newcomer_at = present.size();
-    outcome.samples_ahead = static_cast<int>(present.size());
-    AppendSamples(newcomer->shape, 0, 0, newcomer->shape.samples,
-                  {.place = newcomer->place, .deadline = newcomer->deadline}, &present);
-    is_placed = true;
-  };
-  for (const Entry& entry : entries_) {
-    if (!is_placed && now + newcomer->place < entry.place.time) place_newcomer();
-    first_of.push_back(present.size());
-    AppendSamples(entry.shape, entry.samples_open - entry.samples_fresh, entry.begun_steps,
-                  entry.samples_fresh,
-                  {.place = entry.place.time - now, .deadline = entry.deadline - now}, &present);
-  }
-  if (!is_placed) place_newcomer();
-
-  std::vector<size_t> first_of_comer;
-  bool is_expected = newcomer != nullptr && delay > 0;
-  const auto expect_newcomer = [&] {
-    newcomer_at = present.size() + expected.size();
-    AppendSamples(newcomer->shape, 0, 0, newcomer->shape.samples,
-                  {.place = delay + newcomer->place,
-                   .deadline = delay + newcomer->deadline,
-                   .arrival = delay},
-                  &expected);
-    is_expected = false;
-  };
-  for (const RetryPromise& comer : comers) {
-    const double at = std::max(0.0, ToSeconds(comer.at) - now);
-    if (is_expected && delay < at) expect_newcomer();
-    first_of_comer.push_back(present.size() + expected.size());
-    AppendSamples(comer.shape, 0, 0, comer.shape.samples,
-                  {.place = at + absl::ToDoubleSeconds(comer.place),
-                   .deadline = at + absl::ToDoubleSeconds(comer.deadline),
-                   .arrival = at},
-                  &expected);
-  }
-  if (is_expected) expect_newcomer();
-
-  const std::vector<ForecastTimes> times = forecast.Play(present, expected);
-  const double stretch = slowdown_ * (1 + forecast.margin());
-  const auto end_of = [&](size_t first, int samples) {
+  Question question;
+  AskOfEntries(now, delay == 0 ? newcomer : nullptr, &question);
+  AskOfComers(now, delay > 0 ? newcomer : nullptr, delay, comers, &question);
+  const std::vector<ForecastTimes> times = forecast.Play(question.present, question.expected);
+  const auto end_of = [&](const Question::Groups& groups) {
     double end = 0;
-    for (size_t i = first; i < first + static_cast<size_t>(samples); ++i) {
-      end = std::max(end, times[i].end);
-    }
+    for (size_t i = groups.first; i < groups.end; ++i) end = std::max(end, times[i].end);
     return end;
   };
+  const double stretch = slowdown_ * (1 + forecast.margin());
   // It gives way to them in every call, so it makes none of them late.
   const auto goes_behind = [&](double place) {
     return newcomer != nullptr && delay + newcomer->place >= place;
   };
+  Outcome outcome;
   outcome.ends.reserve(entries_.size());
+  outcome.late.reserve(entries_.size() + comers.size());
   for (size_t i = 0; i < entries_.size(); ++i) {
     const Entry& entry = entries_[i];
-    outcome.ends.push_back(end_of(first_of[i], entry.samples_open));
+    outcome.ends.push_back(end_of(question.entries[i]));
     outcome.end = std::max(outcome.end, outcome.ends.back());
     const double time_left = entry.promised - now + kRounding;
     outcome.late.push_back(
@@ -317,24 +290,71 @@ AdmissionLine::Outcome AdmissionLine::Play(Forecast& forecast, double now, const
     outcome.is_lost.push_back(slowdown_ * outcome.ends.back() > time_left);
   }
   for (size_t i = 0; i < comers.size(); ++i) {
-    const double at = std::max(0.0, ToSeconds(comers[i].at) - now);
-    const double end = end_of(first_of_comer[i], comers[i].shape.samples);
+    const double at = TimeUntil(comers[i], now);
+    const double end = end_of(question.comers[i]);
     outcome.end = std::max(outcome.end, end);
-    const double deadline = absl::ToDoubleSeconds(comers[i].deadline);
     const double place = at + absl::ToDoubleSeconds(comers[i].place);
+    const double deadline = absl::ToDoubleSeconds(comers[i].deadline);
     outcome.late.push_back(goes_behind(place) ? -kNever
                                               : kPromiseMargin * stretch * (end - at) - deadline);
   }
   if (newcomer != nullptr) {
-    outcome.start = times[newcomer_at].begin;
-    outcome.finish = end_of(newcomer_at, newcomer->shape.samples) - delay;
+    outcome.samples_ahead = question.samples_ahead;
+    outcome.start = times[question.newcomer.first].begin;
+    outcome.finish = end_of(question.newcomer) - delay;
     // Alone it endangers nobody.
-    const bool is_alone =
-        present.size() + expected.size() == static_cast<size_t>(newcomer->shape.samples);
+    const bool is_alone = question.present.size() + question.expected.size() == 1;
     outcome.newcomer_late = (is_alone ? slowdown_ : stretch) * outcome.finish + answer_time_ -
                             newcomer->deadline - kRounding;
   }
   return outcome;
+}
+
+// Those in line, and the newcomer, if there is one, at its place among them.
+void AdmissionLine::AskOfEntries(double now, const Newcomer* newcomer, Question* question) const {
+  std::vector<ForecastSamples>& present = question->present;
+  present.reserve(2 * entries_.size() + 1);
+  question->entries.reserve(entries_.size());
+  const auto place_newcomer = [&] {
+    question->newcomer.first = present.size();
+    AppendSamples(newcomer->shape, 0, 0, newcomer->shape.samples,
+                  {.place = newcomer->place, .deadline = newcomer->deadline}, &present);
+    question->newcomer.end = present.size();
+    newcomer = nullptr;
+  };
+  for (const Entry& entry : entries_) {
+    if (newcomer != nullptr && now + newcomer->place < entry.place.time) place_newcomer();
+    const size_t first = present.size();
+    AppendSamples(entry.shape, entry.samples_open - entry.samples_fresh, entry.begun_steps,
+                  entry.samples_fresh,
+                  {.place = entry.place.time - now, .deadline = entry.deadline - now}, &present);
+    question->entries.push_back({first, present.size()});
+    if (newcomer != nullptr) question->samples_ahead += entry.samples_open;
+  }
+  if (newcomer != nullptr) place_newcomer();
+}
+
+// Those who will come, and the newcomer, if there is one, after `delay` among them.
+void AdmissionLine::AskOfComers(double now, const Newcomer* newcomer, double delay,
+                                absl::Span<const RetryPromise> comers, Question* question) const {
+  const auto expect = [&](const RequestShape& shape, double at, double place, double deadline) {
+    const size_t first = question->present.size() + question->expected.size();
+    AppendSamples(shape, 0, 0, shape.samples,
+                  {.place = at + place, .deadline = at + deadline, .arrival = at},
+                  &question->expected);
+    return Question::Groups{first, first + 1};
+  };
+  const auto expect_newcomer = [&] {
+    question->newcomer = expect(newcomer->shape, delay, newcomer->place, newcomer->deadline);
+    newcomer = nullptr;
+  };
+  for (const RetryPromise& comer : comers) {
+    const double at = TimeUntil(comer, now);
+    if (newcomer != nullptr && delay < at) expect_newcomer();
+    question->comers.push_back(expect(comer.shape, at, absl::ToDoubleSeconds(comer.place),
+                                      absl::ToDoubleSeconds(comer.deadline)));
+  }
+  if (newcomer != nullptr) expect_newcomer();
 }
 
 // How long after now the newcomer would be let in, as far as is known now.

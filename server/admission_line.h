@@ -60,9 +60,9 @@ class AdmissionLine {
   struct Outcome {
     double start = 0, finish = 0;  // the newcomer's
     int samples_ahead = 0;
-    double newcomer_late = 0;   // beyond its deadline, with the forecast's margin; <= 0: in time
-    double end = 0;             // of all others
-    std::vector<double> ends;   // by entry
+    double newcomer_late = 0;  // beyond its deadline, with the forecast's margin; <= 0: in time
+    double end = 0;            // of all others
+    std::vector<double> ends;  // by entry
     // By entry, then by comer: beyond what it was promised, with margin. Of those whom the newcomer
     // goes behind: minus infinity.
     std::vector<double> late;
@@ -113,10 +113,14 @@ class AdmissionLine {
 
  private:
   struct Newcomer;
+  struct Question;
 
   std::vector<Entry>::iterator Find(const Place&);
   Outcome Play(Forecast&, double now, const Newcomer*, double delay,
                absl::Span<const RetryPromise> comers) const;
+  void AskOfEntries(double now, const Newcomer*, Question*) const;
+  void AskOfComers(double now, const Newcomer*, double delay, absl::Span<const RetryPromise> comers,
+                   Question*) const;
   double RetryDelay(Forecast&, double now, const Newcomer&, double late,
                     const Outcome& without) const;
 

@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "pipeline/engine/cost_model.h"
@@ -78,7 +79,7 @@ class CallChoice {
   int rows_left_;
   int embeddings_ = 0;
   bool has_deferred_ = false;
-  std::vector<Candidate> taken_;
+  absl::InlinedVector<Candidate, 16> taken_;
 };
 
 }  // namespace image_variations

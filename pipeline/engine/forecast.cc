@@ -9,15 +9,16 @@ namespace {
 
 constexpr int kExactEndings = 256;
 constexpr size_t kLookAhead = 48;  // samples among which the next call is chosen
-constexpr int kNarrowSteps = 8;    // after which a call that is not full may be wider
+constexpr double kNotBegun = -1;
+constexpr int kNarrowSteps = 8;  // after which a call that is not full may be wider
 
 // One playing of a future. The samples at work and next in line are in a short window.
 class Playing {
  public:
-  Playing(Forecast& forecast, absl::Span<const ForecastSample> present,
-          absl::Span<const ForecastSample> expected)
+  Playing(Forecast& forecast, absl::Span<const ForecastSamples> present,
+          absl::Span<const ForecastSamples> expected)
       : forecast_(forecast), present_(present), expected_(expected) {
-    answer_.resize(present.size() + expected.size());
+    answer_.resize(present.size() + expected.size(), {.begin = kNotBegun});
   }
 
   std::vector<ForecastTimes> Run() {
@@ -37,39 +38,43 @@ class Playing {
 
  private:
   struct Playable {
-    const ForecastSample* sample;
+    const ForecastSamples* of;
     size_t index;  // in the answer
     int steps_left;
     bool needs_embedding;
     const SampleTimes* times;
 
     Candidate AsCandidate(double clock) const {
-      return {sample->rows, steps_left, needs_embedding, sample->deadline - clock};
+      return {of->rows, steps_left, needs_embedding, of->deadline - clock};
     }
   };
 
   void Fill() {
     while (window_.size() < kLookAhead && next_present_ < present_.size()) {
-      Insert(present_[next_present_], next_present_);
+      const ForecastSamples& samples = present_[next_present_];
+      Insert(samples, next_present_, next_of_present_);
+      if (++next_of_present_ < samples.count) continue;
       ++next_present_;
+      next_of_present_ = 0;
     }
     while (next_expected_ < expected_.size() && expected_[next_expected_].arrival <= clock_) {
-      Insert(expected_[next_expected_], present_.size() + next_expected_);
+      const ForecastSamples& samples = expected_[next_expected_];
+      for (int i = 0; i < samples.count; ++i) Insert(samples, present_.size() + next_expected_, i);
       ++next_expected_;
     }
   }
 
-  void Insert(const ForecastSample& sample, size_t index) {
-    const Playable playable{&sample, index, sample.steps_left, sample.needs_embedding,
-                            &TimesOf(sample.size)};
-    if (sample.steps_left == 0) {
+  void Insert(const ForecastSamples& samples, size_t index, int number) {
+    const Playable playable{&samples, index, samples.steps_left,
+                            samples.needs_embedding && number == 0, &TimesOf(samples.size)};
+    if (samples.steps_left == 0) {
+      Begin(index);
       End(playable);
       return;
     }
-    answer_[index].begin = -1;
     const auto place = std::upper_bound(
-        window_.begin(), window_.end(), sample.place,
-        [](double value, const Playable& other) { return value < other.sample->place; });
+        window_.begin(), window_.end(), samples.place,
+        [](double value, const Playable& other) { return value < other.of->place; });
     window_.insert(place, playable);
   }
 
@@ -90,7 +95,7 @@ class Playing {
     for (const size_t i : chosen_) {
       Playable& playable = window_[i];
       if (std::exchange(playable.needs_embedding, false)) clock_ += times.embedding;
-      rows += playable.sample->rows;
+      rows += playable.of->rows;
       steps = std::min(steps, playable.steps_left);
     }
     const double step = times.step[static_cast<size_t>(rows)];
@@ -100,10 +105,7 @@ class Playing {
       const double until = std::ceil((expected_[next_expected_].arrival - clock_) / step);
       steps = static_cast<int>(std::clamp(until, 1.0, static_cast<double>(steps)));
     }
-    for (const size_t i : chosen_) {
-      ForecastTimes& begun = answer_[window_[i].index];
-      if (begun.begin < 0) begun.begin = clock_;
-    }
+    for (const size_t i : chosen_) Begin(window_[i].index);
     clock_ += steps * step;
     for (const size_t i : chosen_) {
       window_[i].steps_left -= steps;
@@ -117,24 +119,35 @@ class Playing {
     chosen_.clear();
     std::optional<CallChoice> choice;
     LatentSize size;
-    for (const bool lost : {false, true}) {
-      for (size_t i = 0; i < window_.size(); ++i) {
+    bool some_are_lost = false;
+    const auto offer = [&](bool lost) {
+      for (size_t i = 0; i < window_.size() && !(choice && choice->rows_left() == 0); ++i) {
         const Playable& playable = window_[i];
-        if (choice && (playable.sample->size != size || choice->rows_left() == 0)) continue;
+        if (choice && playable.of->size != size) continue;
         const Candidate candidate = playable.AsCandidate(clock_);
-        if (candidate.is_lost(*playable.times) != lost) continue;
+        if (candidate.is_lost(*playable.times) != lost) {
+          some_are_lost = true;
+          continue;
+        }
         if (!choice) {
-          size = playable.sample->size;
+          size = playable.of->size;
           choice.emplace(*playable.times, static_cast<int>(playable.times->step.size()) - 1,
                          candidate.rows);
         }
         if (choice->Take(candidate)) chosen_.push_back(i);
       }
-    }
+    };
+    offer(false);
+    if (some_are_lost) offer(true);
     const int together = choice->Together();
     choice_was_narrow_ = together < static_cast<int>(chosen_.size());
     somebody_was_deferred_ = choice->has_deferred();
     chosen_.resize(static_cast<size_t>(together));
+  }
+
+  void Begin(size_t index) {
+    double& begin = answer_[index].begin;
+    if (begin == kNotBegun) begin = clock_;
   }
 
   void End(const Playable& playable) {
@@ -144,31 +157,33 @@ class Playing {
   }
 
   void RunTheRest() {
-    for (const Playable& playable : window_) RunInTurn(*playable.sample, playable);
+    for (const Playable& playable : window_) RunInTurn(playable, 1);
     for (; next_present_ < present_.size(); ++next_present_) {
-      const ForecastSample& sample = present_[next_present_];
-      RunInTurn(sample, {&sample, next_present_, sample.steps_left, sample.needs_embedding,
-                         &TimesOf(sample.size)});
+      const ForecastSamples& samples = present_[next_present_];
+      RunInTurn({&samples, next_present_, samples.steps_left,
+                 samples.needs_embedding && next_of_present_ == 0, &TimesOf(samples.size)},
+                samples.count - next_of_present_);
+      next_of_present_ = 0;
     }
     for (; next_expected_ < expected_.size(); ++next_expected_) {
-      const ForecastSample& sample = expected_[next_expected_];
-      RunInTurn(sample, {&sample, present_.size() + next_expected_, sample.steps_left,
-                         sample.needs_embedding, &TimesOf(sample.size)});
+      const ForecastSamples& samples = expected_[next_expected_];
+      RunInTurn({&samples, present_.size() + next_expected_, samples.steps_left,
+                 samples.needs_embedding, &TimesOf(samples.size)},
+                samples.count);
     }
   }
 
-  void RunInTurn(const ForecastSample& sample, const Playable& playable) {
+  void RunInTurn(const Playable& playable, int count) {
     const SampleTimes& times = *playable.times;
-    clock_ = std::max(clock_, sample.arrival);
-    ForecastTimes& times_of_sample = answer_[playable.index];
-    if (playable.steps_left == sample.steps_left) times_of_sample.begin = clock_;
+    clock_ = std::max(clock_, playable.of->arrival);
+    Begin(playable.index);
     clock_ += (playable.needs_embedding ? times.embedding : 0) +
-              playable.steps_left * sample.rows * times.per_row() + times.decode;
-    times_of_sample.end = clock_;
+              count * (playable.steps_left * playable.of->rows * times.per_row() + times.decode);
+    answer_[playable.index].end = clock_;
   }
 
   Forecast& forecast_;
-  const absl::Span<const ForecastSample> present_, expected_;
+  const absl::Span<const ForecastSamples> present_, expected_;
   std::vector<ForecastTimes> answer_;
   std::vector<Playable> window_;        // in order of place
   std::vector<size_t> chosen_;          // of the window, for the next call ...
@@ -177,14 +192,15 @@ class Playing {
   double clock_ = 0;
   int endings_ = 0;
   size_t next_present_ = 0, next_expected_ = 0;
+  int next_of_present_ = 0;  // sample of the next present ones
   LatentSize latest_size_;
   const SampleTimes* latest_times_ = nullptr;
 };
 
 }  // namespace
 
-std::vector<ForecastTimes> Forecast::Play(absl::Span<const ForecastSample> present,
-                                          absl::Span<const ForecastSample> expected) {
+std::vector<ForecastTimes> Forecast::Play(absl::Span<const ForecastSamples> present,
+                                          absl::Span<const ForecastSamples> expected) {
   return Playing(*this, present, expected).Run();
 }
 

@@ -14,20 +14,21 @@
 
 namespace image_variations {
 
-// All times are in seconds from the forecast's now.
-struct ForecastSample {
+// So many samples of one request that are alike. All times are in seconds from the forecast's now.
+struct ForecastSamples {
   double place = 0;  // effective deadline: who comes first
   double deadline = std::numeric_limits<double>::infinity();
   double arrival = 0;  // not before it
   LatentSize size{};
   int steps_left = 1;  // 0: waits for the VAE alone
   int rows = 1;
-  bool needs_embedding = false;
+  bool needs_embedding = false;  // the first of them, for all
+  int count = 1;
 };
 
 struct ForecastTimes {
-  double begin = 0;  // of its first step
-  double end = 0;    // its picture
+  double begin = 0;  // of the first sample's next step
+  double end = 0;    // of the last one's picture
 };
 
 // Thread-compatible; keeps tables, so one object is meant for many questions at one state of costs.
@@ -39,8 +40,8 @@ class Forecast {
   // The nearest few hundred endings are played step by step as the batcher will choose them; what
   // comes after is taken to run in efficient calls, one sample after the other. The answer has
   // present, then expected.
-  std::vector<ForecastTimes> Play(absl::Span<const ForecastSample> present,
-                                  absl::Span<const ForecastSample> expected = {});
+  std::vector<ForecastTimes> Play(absl::Span<const ForecastSamples> present,
+                                  absl::Span<const ForecastSamples> expected = {});
 
   const SampleTimes& times(LatentSize size);
   const CostModel& cost() const { return cost_; }

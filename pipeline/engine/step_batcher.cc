@@ -355,7 +355,7 @@ std::map<JobId, absl::Duration> StepBatcher::PredictRemaining(
     const Sample& sample = samples_.at(placement.sample);
     samples.emplace(sample.urgency(), &sample);
   }
-  std::vector<ForecastSample> planned;
+  std::vector<ForecastSamples> planned;
   std::map<JobId, int> counted;
   for (const auto& [urgency, sample] : samples) {
     const OpenJob& job = *sample->job;
