@@ -1,31 +1,11 @@
-# One-line bugs that the simulator must notice: iv_mutant(NAME SOURCE OLD NEW) builds it against pipeline/engine/SOURCE with
-# OLD replaced by NEW and expects it to fail. A pattern that is no longer in the source stops the configuration. They are
-# built and run by the presets "mutants" (make test): each compiles a source of its own, a minute in all.
-add_custom_target(mutants)
+# One-line bugs that the simulator must notice; how they are planted: cmake/mutants.cmake.
 add_library(iv_simulator_test OBJECT simulator_test.cc)
 target_link_libraries(iv_simulator_test PRIVATE iv_tests_support)
 iv_optimised(iv_simulator_test)
 
 function(iv_mutant name source old new)
-  set(original ${PROJECT_SOURCE_DIR}/pipeline/engine/${source})
-  set(mutant ${CMAKE_CURRENT_BINARY_DIR}/mutants/${name}/${source})
-  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${original})
-  file(READ ${original} text)
-  string(FIND "${text}" "${old}" found)
-  if(found EQUAL -1)
-    message(FATAL_ERROR "mutant ${name}: '${old}' is not in ${source} any more")
-  endif()
-  string(REPLACE "${old}" "${new}" text "${text}")
-  file(CONFIGURE OUTPUT ${mutant} CONTENT "${text}" @ONLY)
-
-  # The mutant's object is linked first, so that the library's own is not taken.
-  add_executable(mutant_${name} EXCLUDE_FROM_ALL ${mutant} $<TARGET_OBJECTS:iv_simulator_test>)
-  add_dependencies(mutants mutant_${name})
+  iv_plant_mutant(${name} pipeline/engine/${source} "${old}" "${new}" TEST $<TARGET_OBJECTS:iv_simulator_test> DEPS iv_tests_support)
   iv_optimised(mutant_${name})
-  target_link_libraries(mutant_${name} PRIVATE iv_tests_support GTest::gtest_main)
-  add_test(NAME mutants/${name}
-           COMMAND sh -c "test -x $0 && ! $0 --gtest_brief=1 --gtest_fail_fast >/dev/null 2>&1" $<TARGET_FILE:mutant_${name}>)
-  set_tests_properties(mutants/${name} PROPERTIES LABELS mutant TIMEOUT 60)
 endfunction()
 
 iv_mutant(slot_is_not_given_back step_batcher.cc
