@@ -46,7 +46,7 @@ void StreamReactor::OnProgress(v1::Progress progress) {
     absl::MutexLock lock(&mutex_);
     progress_ = std::move(progress);
   }
-  Advance();
+  Advance(/*may_encode=*/false);
 }
 
 // Another codec thread may have been quicker with a later one.
@@ -89,7 +89,7 @@ void StreamReactor::Write(v1::StreamVariationsResponse event) {
     absl::MutexLock lock(&mutex_);
     waiting_.push_back(std::move(event));
   }
-  Advance();
+  Advance(/*may_encode=*/false);
 }
 
 // In turn, so that every sample is seen by a reader that is slower than the steps.
@@ -100,7 +100,7 @@ PreviewPicture StreamReactor::TakePreview() {
   return std::move(previews_.extract(next).mapped());
 }
 
-void StreamReactor::Advance() {
+void StreamReactor::Advance(bool may_encode) {
   std::optional<absl::Status> end;
   std::optional<PreviewPicture> preview;
   {
@@ -117,6 +117,7 @@ void StreamReactor::Advance() {
     } else if (progress_) {
       *written_.mutable_progress() = *std::exchange(progress_, std::nullopt);
     } else if (!previews_.empty()) {
+      if (!may_encode) return;  // who brought it, or ended the write before it, comes here next
       preview = TakePreview();
     } else if (end_) {
       end.swap(end_);

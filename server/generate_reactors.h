@@ -97,8 +97,9 @@ class StreamReactor final
 
  private:
   void Write(imagevariations::v1::StreamVariationsResponse) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Begins the next write or the end, when none is under way. This may be gone when it returns.
-  void Advance() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Begins the next write or the end, when none is under way. This may be gone when it returns. The
+  // engine's thread may not encode.
+  void Advance(bool may_encode = true) ABSL_LOCKS_EXCLUDED(mutex_);
   PreviewPicture TakePreview() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   RpcRecord record_;
