@@ -122,7 +122,7 @@ AdmissionLine::Offer AdmissionLine::Consider(const AdmissionRequest& request, bo
                                              Forecast& forecast, absl::Time now) const {
   const absl::Time place = order_.PlaceOf(request.caller, request.priority, request.deadline, now);
   Offer offer{.place = absl::ToDoubleSeconds(place - now),
-              .deadline = absl::ToDoubleSeconds(request.deadline - now)};
+              .deadline = absl::ToDoubleSeconds(request.deadline - now) - answer_time_};
   const Newcomer newcomer{request.shape, offer.place, offer.deadline};
   // Other promises do not take the place of a promised one.
   const auto comers = was_promised ? absl::Span<const RetryPromise>() : promises_.counted();
@@ -142,14 +142,14 @@ AdmissionForecast AdmissionLine::Predict(const AdmissionRequest& request, const 
   const Outcome expected =
       company.empty() ? offer.with : Play(forecast, ToSeconds(now), &newcomer, 0, company);
   return {absl::Seconds(expected.start), absl::Seconds(expected.finish + answer_time_),
-          offer.with.samples_ahead};
+          absl::Seconds(answer_time_), offer.with.samples_ahead};
 }
 
 AdmissionLine::Place AdmissionLine::Join(const AdmissionRequest& request, const Offer& offer,
                                          Forecast& forecast, absl::Time now) {
   const absl::Time place = order_.PlaceOf(request.caller, request.priority, request.deadline, now);
   Entry entry{.place = {ToSeconds(place), ++arrivals_},
-              .deadline = ToSeconds(request.deadline),
+              .deadline = ToSeconds(request.deadline) - answer_time_,
               .promised = ToSeconds(request.deadline) - answer_time_,
               .shape = request.shape,
               .bytes = request.bytes,
@@ -166,7 +166,7 @@ AdmissionLine::Place AdmissionLine::Join(const AdmissionRequest& request, const 
   recent_.Add({.shape = request.shape,
                .at = now,
                .place = place - now,
-               .deadline = request.deadline - now});
+               .deadline = absl::Seconds(offer.deadline)});
   inside_.Add(entry, 1);
   entries_.insert(Find(entry.place), entry);
   return entry.place;
@@ -176,8 +176,9 @@ AdmissionLine::Refusal AdmissionLine::Refuse(const AdmissionRequest& request, co
                                              Forecast& forecast, absl::Time now) const {
   absl::Status refused =
       offer.with.newcomer_late > 0
-          ? DeadlineUnreachable(absl::Seconds(offer.deadline + offer.with.newcomer_late),
-                                request.deadline - now)
+          ? DeadlineUnreachable(
+                absl::Seconds(offer.deadline + answer_time_ + offer.with.newcomer_late),
+                request.deadline - now)
           : MakeError(absl::StatusCode::kResourceExhausted, reason::kQueueFull,
                       "it would make another request miss its deadline",
                       {{"resource", "time"},
@@ -272,7 +273,7 @@ AdmissionLine::Outcome AdmissionLine::Play(Forecast& forecast, double now, const
     for (size_t i = groups.first; i < groups.end; ++i) end = std::max(end, times[i].end);
     return end;
   };
-  const double stretch = slowdown_ * (1 + forecast.margin());
+  const Margin margin = forecast.margin();
   // It gives way to them in every call, so it makes none of them late.
   const auto goes_behind = [&](double place) {
     return newcomer != nullptr && delay + newcomer->place >= place;
@@ -285,8 +286,9 @@ AdmissionLine::Outcome AdmissionLine::Play(Forecast& forecast, double now, const
     outcome.ends.push_back(end_of(question.entries[i]));
     outcome.end = std::max(outcome.end, outcome.ends.back());
     const double time_left = entry.promised - now + kRounding;
-    outcome.late.push_back(
-        goes_behind(entry.place.time - now) ? -kNever : stretch * outcome.ends.back() - time_left);
+    outcome.late.push_back(goes_behind(entry.place.time - now)
+                               ? -kNever
+                               : margin.On(slowdown_ * outcome.ends.back()) - time_left);
     outcome.is_lost.push_back(slowdown_ * outcome.ends.back() > time_left);
   }
   for (size_t i = 0; i < comers.size(); ++i) {
@@ -295,8 +297,9 @@ AdmissionLine::Outcome AdmissionLine::Play(Forecast& forecast, double now, const
     outcome.end = std::max(outcome.end, end);
     const double place = at + absl::ToDoubleSeconds(comers[i].place);
     const double deadline = absl::ToDoubleSeconds(comers[i].deadline);
-    outcome.late.push_back(goes_behind(place) ? -kNever
-                                              : kPromiseMargin * stretch * (end - at) - deadline);
+    outcome.late.push_back(goes_behind(place)
+                               ? -kNever
+                               : kPromiseMargin * margin.On(slowdown_ * (end - at)) - deadline);
   }
   if (newcomer != nullptr) {
     outcome.samples_ahead = question.samples_ahead;
@@ -304,8 +307,9 @@ AdmissionLine::Outcome AdmissionLine::Play(Forecast& forecast, double now, const
     outcome.finish = end_of(question.newcomer) - delay;
     // Alone it endangers nobody.
     const bool is_alone = question.present.size() + question.expected.size() == 1;
-    outcome.newcomer_late = (is_alone ? slowdown_ : stretch) * outcome.finish + answer_time_ -
-                            newcomer->deadline - kRounding;
+    const double finish = slowdown_ * outcome.finish;
+    outcome.newcomer_late =
+        (is_alone ? finish : margin.On(finish)) - newcomer->deadline - kRounding;
   }
   return outcome;
 }
@@ -360,11 +364,11 @@ void AdmissionLine::AskOfComers(double now, const Newcomer* newcomer, double del
 // How long after now the newcomer would be let in, as far as is known now.
 double AdmissionLine::RetryDelay(Forecast& forecast, double now, const Newcomer& newcomer,
                                  double late, const Outcome& without) const {
-  const double margin = kPromiseMargin * slowdown_ * (1 + forecast.margin());
   double delay = late;
   for (int guess = 0; guess < kRetryGuesses; ++guess) {
     const Outcome later = Play(forecast, now, &newcomer, delay, promises_.counted());
-    const double newcomer_late = margin * later.finish - newcomer.deadline;
+    const double finish = kPromiseMargin * forecast.margin().On(slowdown_ * later.finish);
+    const double newcomer_late = finish - newcomer.deadline;
     const double still_late = std::max(newcomer_late, later.OthersLate(without));
     if (still_late <= 0) return delay;
     delay += still_late;

@@ -25,6 +25,7 @@ inline constexpr absl::Duration kMinRetryDelay = absl::Milliseconds(100);
 struct AdmissionForecast {
   absl::Duration start;
   absl::Duration finish;
+  absl::Duration answer;  // the last part of that: from the pictures to the caller
   int samples_ahead = 0;
 };
 
@@ -40,7 +41,7 @@ class AdmissionLine {
   };
   struct Entry {
     Place place;
-    double deadline = 0;  // as place.time
+    double deadline = 0;  // of its pictures; as place.time
     double promised = 0;  // by when it was promised to be done; infinite: by no time
     RequestShape shape;
     int64_t bytes = 0;
@@ -73,7 +74,7 @@ class AdmissionLine {
   // What a request would find here.
   struct Offer {
     double place = 0;  // its effective deadline; this and the next from now
-    double deadline = std::numeric_limits<double>::infinity();
+    double deadline = std::numeric_limits<double>::infinity();  // of its pictures
     Outcome with, without;   // the latter only when one of the former is late
     double others_late = 0;  // the most that it would make another one late, or later
     bool is_admissible() const { return with.newcomer_late <= 0 && others_late <= 0; }

@@ -180,6 +180,7 @@ absl::StatusOr<Job> GenerateCall::MakeJob() {
       .latent_height = request_.height / factor,
       .priority = request_.priority,
       .deadline = deadline_,
+      .answer_time = ticket_.forecast().answer,
       .preview_interval_steps = request_.preview_interval_steps,
       .preview_max_side = request_.preview_max_side,
       .caller = origin_.caller,

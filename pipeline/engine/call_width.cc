@@ -48,7 +48,7 @@ bool CallChoice::HasTimeToEmbed() const {
     const double alone = times_.step[static_cast<size_t>(other.rows)];
     const double needed = other.TimeToPicture(times_, alone) + others * times_.embedding;
     return needed <= other.seconds_left &&
-           (needed + times_.embedding) * (1 + times_.margin) > other.seconds_left;
+           times_.margin.On(needed + times_.embedding) > other.seconds_left;
   });
 }
 
@@ -56,7 +56,7 @@ bool CallChoice::HasTimeToEmbed() const {
 double CallChoice::LongestStep(const Candidate& candidate, int embeddings) const {
   if (candidate.is_lost(times_)) return std::numeric_limits<double>::infinity();
   const int others = embeddings - (candidate.needs_embedding ? 1 : 0);
-  const double for_steps = candidate.seconds_left / (1 + times_.margin) -
+  const double for_steps = times_.margin.Within(candidate.seconds_left) -
                            candidate.TimeToPicture(times_, 0) - others * times_.embedding;
   const double alone = times_.step[static_cast<size_t>(candidate.rows)];
   return std::max(for_steps / candidate.steps_left, alone);

@@ -22,7 +22,7 @@ struct SampleTimes {
   std::vector<double> step;  // [rows] of a call; [0] = 0
   double decode = 0;
   double embedding = 0;
-  double margin = 0;       // the share by which these may fall short
+  Margin margin;           // by which these may fall short
   int efficient_rows = 0;  // beyond it, more rows hardly gain
 
   double per_row() const { return step[static_cast<size_t>(efficient_rows)] / efficient_rows; }

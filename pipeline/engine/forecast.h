@@ -45,8 +45,8 @@ class Forecast {
 
   const SampleTimes& times(LatentSize size);
   const CostModel& cost() const { return cost_; }
-  // The share by which its answers may fall short.
-  double margin() const { return cost_.pace.margin(); }
+  // By which its answers may fall short.
+  Margin margin() const { return cost_.pace.margin(); }
 
  private:
   const CostModel& cost_;

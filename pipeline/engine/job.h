@@ -88,6 +88,7 @@ struct Job {
   int latent_height = 0;
   Priority priority = Priority::kInteractive;
   absl::Time deadline = absl::InfiniteFuture();
+  absl::Duration answer_time;  // of its pictures on their way to the caller, before the deadline
   int preview_interval_steps = 0;  // 0: no previews
   int preview_max_side = 0;        // pixels; 0: as the model draws them
   std::string caller;              // jobs of one caller stand in line behind each other

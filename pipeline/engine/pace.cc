@@ -10,6 +10,7 @@ constexpr int kWindow = 8;     // ticks: chance evens out in a window as in a re
 constexpr double kHiccup = 3;  // predictions
 constexpr double kWeightOfNews =
     0.125;  // of one more window, as TCP's round-trip estimate (RFC 6298)
+constexpr double kWeightOfTick = kWeightOfNews / kWindow;
 constexpr double kLeast = 0.5, kMost = 4;
 
 constexpr double kDeviations = 2;
@@ -21,8 +22,10 @@ constexpr double kMostMargin = 0.2;
 void Pace::Observe(absl::Duration predicted, absl::Duration real) {
   const double seconds = absl::ToDoubleSeconds(predicted);
   if (seconds <= 0) return;
+  const double real_seconds = std::min(absl::ToDoubleSeconds(real), kHiccup * seconds);
   predicted_ += seconds;
-  real_ += std::min(absl::ToDoubleSeconds(real), kHiccup * seconds);
+  real_ += real_seconds;
+  chance_ += kWeightOfTick * (std::abs(real_seconds - factor_ * seconds) - chance_);
   if (++ticks_ < kWindow) return;
   const double news = std::clamp(real_ / predicted_, kLeast, kMost);
   deviation_ += kWeightOfNews * (std::abs(news / factor_ - 1) - deviation_);
@@ -31,6 +34,8 @@ void Pace::Observe(absl::Duration predicted, absl::Duration real) {
   ticks_ = 0;
 }
 
-double Pace::margin() const { return std::min(kDeviations * deviation_, kMostMargin); }
+Margin Pace::margin() const {
+  return {std::min(kDeviations * deviation_, kMostMargin), kDeviations * chance_};
+}
 
 }  // namespace image_variations

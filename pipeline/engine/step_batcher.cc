@@ -47,7 +47,7 @@ Candidate StepBatcher::Sample::candidate(absl::Time now) const {
   return {.rows = job->rows(),
           .steps_left = steps_left(),
           .needs_embedding = !job->embedded,
-          .seconds_left = absl::ToDoubleSeconds(job->deadline - now)};
+          .seconds_left = absl::ToDoubleSeconds(job->done_by - now)};
 }
 
 StepBatcher::StepBatcher(StepBatcherOptions options)
@@ -76,6 +76,7 @@ absl::Status StepBatcher::Enqueue(const Job& job, absl::Time now, const CostMode
                                                           .guidance_scale = job.guidance_scale,
                                                           .size = size,
                                                           .deadline = job.deadline,
+                                                          .done_by = job.deadline - job.answer_time,
                                                           .urgency = {place, arrivals_++},
                                                           .open_samples = job.sample_count});
   IV_CHECK(is_new && job.sample_count > 0 && steps > 0);
@@ -236,12 +237,12 @@ void StepBatcher::ChooseDecodes(absl::Time now, Forecast& forecast, Tick* tick) 
     embeddings = static_cast<double>(tick->embed.size()) * times.embedding;
     if (sample.steps_left() == 1) ready.emplace(sample.urgency(), &sample);
   }
-  const double margin = forecast.margin();
+  const Margin margin = forecast.margin();
   double decodes = 0;  // of the pictures that were chosen
   const auto makes_late = [&](const Urgency& urgency, double time) {
     const auto is_made_late = [&](const Sample& other, double needed) {
-      const double left = absl::ToDoubleSeconds(other.job->deadline - now);
-      return needed <= left * (1 + kRounding) && (needed + time) * (1 + margin) > left;
+      const double left = other.candidate(now).seconds_left;
+      return needed <= left * (1 + kRounding) && margin.On(needed + time) > left;
     };
     const bool of_call = std::ranges::any_of(tick->denoise, [&](const Placement& placement) {
       const Sample& running = samples_.at(placement.sample);
@@ -360,7 +361,7 @@ std::map<JobId, absl::Duration> StepBatcher::PredictRemaining(
   for (const auto& [urgency, sample] : samples) {
     const OpenJob& job = *sample->job;
     planned.push_back({.place = absl::ToDoubleSeconds(job.urgency.first - now),
-                       .deadline = absl::ToDoubleSeconds(job.deadline - now),
+                       .deadline = absl::ToDoubleSeconds(job.done_by - now),
                        .size = job.size,
                        .steps_left = sample->steps_left(),
                        .rows = job.rows(),

@@ -78,6 +78,7 @@ class StepBatcher {
     float guidance_scale = 1;
     LatentSize size;
     absl::Time deadline;
+    absl::Time done_by;  // so that the answer is in time
     JobUrgency urgency;
     int open_samples = 0;
     bool embedded = false;

@@ -412,6 +412,7 @@ TEST(AdmissionGate, TheWayFromPicturesToAnswerTakesTimeToo) {
   const auto ticket = gate.Ask(Work(2), now + absl::Seconds(3.1), now);
   ASSERT_TRUE(ticket.ok());
   EXPECT_NEAR(absl::ToDoubleSeconds(ticket->forecast().finish), 3, 0.01);
+  EXPECT_NEAR(absl::ToDoubleSeconds(ticket->forecast().answer), 1, 0.01);
 }
 
 TEST(AdmissionGate, WaitUntilEmptyEndsWithTheLastTicket) {

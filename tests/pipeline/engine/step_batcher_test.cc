@@ -266,6 +266,15 @@ TEST(StepBatcher, CompanyThatAllCanBearIsTaken) {
   EXPECT_THAT(JobIds(batcher.Plan(kNow, HalfSharedCost()).denoise), ElementsAre(1, 2));
 }
 
+TEST(StepBatcher, TheAnswersWayToItsCallerIsKeptFree) {
+  StepBatcher batcher({.max_rows = 8});
+  Job job = Due(MakeJob(1, 10), absl::Seconds(16));
+  job.answer_time = absl::Seconds(2);
+  ASSERT_TRUE(batcher.Enqueue(job, kNow, {}).ok());
+  ASSERT_TRUE(batcher.Enqueue(Due(MakeJob(2, 10), absl::Seconds(100)), kNow, {}).ok());
+  EXPECT_THAT(JobIds(batcher.Plan(kNow, HalfSharedCost()).denoise), ElementsAre(1));
+}
+
 TEST(StepBatcher, WhoCannotBeInTimeAnyMoreComesAfterWhoCan) {
   StepBatcher batcher({.max_rows = 8});
   ASSERT_TRUE(batcher.Enqueue(Due(MakeJob(1, 10), absl::Seconds(5)), kNow, {}).ok());
