@@ -14,7 +14,8 @@ class RecentAdmissions {
  public:
   // `at`: now, not before the last one's.
   void Add(RetryPromise);
-  // Those who will come in the next `horizon`, by time: as many, and such, as in the last one.
+  // Those who will come in the next `horizon`, by time: every third, and as far in it, of those who
+  // came in the last three.
   std::vector<RetryPromise> Replay(absl::Time now, absl::Duration horizon) const;
 
  private:

@@ -390,9 +390,9 @@ TEST(AdmissionGate, WhoIsAloneNeedsNoMargin) {
 
 TEST(AdmissionGate, PredictsTheCompanyThatOthersHadLately) {
   Gate gate;
-  for (int i = 0; i < 5; ++i) {
-    AdmissionTicket gone = *gate.Ask(Work(4), kNow - absl::Seconds(4 - i) + absl::Seconds(10),
-                                     kNow - absl::Seconds(4 - i));
+  for (int i = 14; i >= 0; --i) {
+    const absl::Time then = kNow - absl::Seconds(2 * i);
+    AdmissionTicket gone = *gate.Ask(Work(4), then + absl::Seconds(10), then);
   }
   // Those who come are more urgent; what was promised is not touched by them.
   const AdmissionTicket ticket = gate.Admit(Work(10));

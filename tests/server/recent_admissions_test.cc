@@ -7,17 +7,17 @@ namespace {
 
 constexpr absl::Time kNow = absl::UnixEpoch();
 
-TEST(RecentAdmissions, TheNextWhileIsLikeTheLast) {
+TEST(RecentAdmissions, TheNextWhileIsTheMeanOfTheLastThree) {
   RecentAdmissions recent;
-  recent.Add({.shape = {.samples = 1}, .at = kNow - absl::Seconds(5)});
-  recent.Add({.shape = {.samples = 2}, .at = kNow - absl::Seconds(3)});
-  recent.Add({.shape = {.samples = 3}, .at = kNow - absl::Seconds(1)});
+  for (int i = 1; i <= 7; ++i) {  // the first one is too long ago
+    recent.Add({.shape = {.samples = i}, .at = kNow - absl::Seconds(14 - 2 * i)});
+  }
   const auto comers = recent.Replay(kNow, absl::Seconds(4));
   ASSERT_EQ(comers.size(), 2u);
-  EXPECT_EQ(comers[0].shape.samples, 2);
-  EXPECT_EQ(comers[0].at, kNow + absl::Seconds(1));
-  EXPECT_EQ(comers[1].shape.samples, 3);
-  EXPECT_EQ(comers[1].at, kNow + absl::Seconds(3));
+  EXPECT_EQ(comers[0].shape.samples, 4);
+  EXPECT_EQ(comers[0].at, kNow + absl::Seconds(2));
+  EXPECT_EQ(comers[1].shape.samples, 7);
+  EXPECT_EQ(comers[1].at, kNow + absl::Seconds(4));
 }
 
 TEST(RecentAdmissions, NobodyComesWhereNobodyCame) {
@@ -26,7 +26,7 @@ TEST(RecentAdmissions, NobodyComesWhereNobodyCame) {
   EXPECT_TRUE(recent.Replay(kNow, absl::Seconds(4)).empty());
 }
 
-TEST(RecentAdmissions, KeepsTheLatestSixtyFour) {
+TEST(RecentAdmissions, HasSixtyFourAtMost) {
   RecentAdmissions recent;
   for (int i = 0; i < 1000; ++i) {
     recent.Add({.shape = {.samples = i}, .at = kNow + absl::Milliseconds(i)});
