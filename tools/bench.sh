@@ -24,7 +24,7 @@ run python3 tools/bench/growth.py --json "$results" --model out/full-size --side
 run "$python" tools/bench/service.py --json "$results"
 run python3 tools/bench/calls.py --json "$results"
 run python3 tools/bench/report.py "$results"
-run python3 tools/bench/scheduling.py
+run python3 tools/bench/scheduling.py --full-size out/full-size
 
 run python3 tools/bench_overhead.py
 run python3 tools/bench_load_rss.py --model out/full-size
