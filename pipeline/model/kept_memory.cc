@@ -4,9 +4,9 @@
 
 #include <bit>
 #include <cstdlib>
-#include <iterator>
+#include <cstring>
 #include <map>
-#include <unordered_map>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -57,17 +57,19 @@ class KeptMemory final : public c10::Allocator {
     return (bytes + quarter - 1) / quarter * quarter;
   }
 
+  // Takes what its giving back will need first: that happens in destructors, which cannot fail.
   void* Take(size_t bytes) ABSL_LOCKS_EXCLUDED(mutex_) {
     const absl::MutexLock lock(&mutex_);
-    void* memory = nullptr;
-    if (const auto kept = kept_.find(bytes); kept != kept_.end()) {
-      memory = kept->second;
-      kept_.erase(kept);
+    void*& first = kept_[bytes];
+    std::map<void*, size_t> record = {{nullptr, bytes}};
+    void* const memory = first == nullptr ? TakeNew(bytes) : first;
+    if (first != nullptr) {
+      first = NextOf(memory);
       kept_bytes_ -= bytes;
-    } else {
-      memory = TakeNew(bytes);
     }
-    taken_.emplace(memory, bytes);
+    auto node = record.extract(record.begin());
+    node.key() = memory;
+    taken_.insert(std::move(node));
     return memory;
   }
 
@@ -90,21 +92,31 @@ class KeptMemory final : public c10::Allocator {
     const absl::MutexLock lock(&mutex_);
     const auto taken = taken_.find(memory);
     if (taken == taken_.end()) return false;
-    kept_.emplace(taken->second, memory);
+    void*& first = kept_.find(taken->second)->second;
+    std::memcpy(memory, &first, sizeof first);
+    first = memory;
     kept_bytes_ += taken->second;
     taken_.erase(taken);
-    while (kept_bytes_ > kMaxKeptBytes) {  // the largest are the ones of another size of picture
-      const auto largest = std::prev(kept_.end());
-      kept_bytes_ -= largest->first;
-      std::free(largest->second);
-      kept_.erase(largest);
+    // The largest are the ones of another size of picture.
+    for (auto size = kept_.rbegin(); kept_bytes_ > kMaxKeptBytes; ++size) {
+      while (size->second != nullptr && kept_bytes_ > kMaxKeptBytes) {
+        std::free(std::exchange(size->second, NextOf(size->second)));
+        kept_bytes_ -= size->first;
+      }
     }
     return true;
   }
 
+  // A block that is kept begins with the address of the next one of its size.
+  static void* NextOf(const void* memory) {
+    void* next = nullptr;
+    std::memcpy(&next, memory, sizeof next);
+    return next;
+  }
+
   absl::Mutex mutex_;
-  std::unordered_map<void*, size_t> taken_ ABSL_GUARDED_BY(mutex_);
-  std::multimap<size_t, void*> kept_ ABSL_GUARDED_BY(mutex_);
+  std::map<void*, size_t> taken_ ABSL_GUARDED_BY(mutex_);
+  std::map<size_t, void*> kept_ ABSL_GUARDED_BY(mutex_);  // the first of each size
   size_t kept_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
