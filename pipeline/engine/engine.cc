@@ -6,25 +6,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/base/status_macros.h"
+#include "pipeline/engine/decode_stage.h"
+#include "pipeline/engine/job_record.h"
 #include "pipeline/engine/non_finite.h"
 #include "pipeline/engine/warm_up.h"
 #include "pipeline/image/shrink.h"
 
 namespace image_variations {
-
-// A job with samples that were not answered yet, and what is known of it so far.
-struct Engine::OpenJob {
-  Job job;
-  absl::Time submitted;
-  int open_samples = 0;
-  int samples_fresh = 0;
-  int steps_done = 0;
-  std::vector<int> unet_rows{};  // by sample
-  absl::Time denoise_begin = absl::InfiniteFuture();
-  int64_t shared_rows = 0;   // rows of all UNet calls that it took part in ...
-  int64_t shared_calls = 0;  // ... and their number
-  JobMetrics metrics{};
-};
 
 namespace {
 
@@ -42,25 +30,6 @@ SampleOutcome OutcomeOf(const absl::StatusOr<SampleResult>& result) {
       return SampleOutcome::kFailed;
   }
 }
-
-LatentSize SizeOf(const Job& job) { return {job.latent_width, job.latent_height}; }
-
-// The heartbeat of one call of the runner; its prediction is added to `sum`.
-class Beat {
- public:
-  Beat(Heartbeat& heartbeat, absl::string_view stage, absl::Time now, absl::Duration predicted,
-       absl::Duration* sum)
-      : heartbeat_(heartbeat) {
-    *sum += predicted;
-    heartbeat_.BeginCall(stage, now, predicted);
-  }
-  ~Beat() { heartbeat_.EndCall(); }
-  Beat(const Beat&) = delete;
-  Beat& operator=(const Beat&) = delete;
-
- private:
-  Heartbeat& heartbeat_;
-};
 
 // The jobs of some samples, each once.
 std::vector<JobId> JobsOf(absl::Span<const Placement> placements) {
@@ -163,13 +132,7 @@ void Engine::TakeMail() {
     const int sample_count = mail.job.sample_count;
     const absl::Status enqueued =
         device_.ok() ? batcher_.Enqueue(mail.job, clock_.Now(), cost_) : device_;
-    jobs_.emplace(id, std::make_unique<OpenJob>(OpenJob{
-                          .job = std::move(mail.job),
-                          .submitted = mail.submitted,
-                          .open_samples = sample_count,
-                          .samples_fresh = sample_count,
-                          .unet_rows = std::vector<int>(static_cast<size_t>(sample_count)),
-                      }));
+    jobs_.emplace(id, std::make_unique<JobRecord>(std::move(mail.job), mail.submitted));
     if (enqueued.ok()) continue;
     for (int index = 0; index < sample_count; ++index) EndSample({id, index}, enqueued);
   }
@@ -186,7 +149,7 @@ void Engine::Forget(const std::vector<JobId>& jobs) {
 
 void Engine::EmbedImages(const Tick& tick) {
   for (const JobId id : tick.embed) {
-    OpenJob& open = *jobs_.at(id);
+    JobRecord& open = *jobs_.at(id);
     const absl::Time begin = clock_.Now();
     open.metrics.queue_time = begin - open.submitted;
     const Beat beat(heartbeat_, "embed", begin, cost_.embedding.Predict(CostModel::kSourceArea),
@@ -238,7 +201,7 @@ absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
   int unet_rows = 0;
   for (const StepRow& row : rows) unet_rows += RowsPerStep(row.guidance_scale);
   const int padded_rows = cost_.unet.PaddedRows(unet_rows);
-  const LatentSize size = SizeOf(jobs_.at(samples[0].sample.job)->job);
+  const LatentSize size = jobs_.at(samples[0].sample.job)->size();
   const absl::Time begin = clock_.Now();
   std::optional<Beat> beat(std::in_place, heartbeat_, "denoise", begin,
                            cost_.unet.Predict(size.area(), unet_rows), &predicted_);
@@ -256,20 +219,9 @@ absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
   report_.unet_rows += unet_rows;
   report_.padded_rows += padded_rows;
   report_.denoise_time += end - begin;
-  for (const JobId id : JobsOf(samples)) {
-    OpenJob& open = *jobs_.at(id);
-    open.denoise_begin = std::min(open.denoise_begin, begin);
-    open.metrics.denoise_time = end - open.denoise_begin;
-    open.shared_rows += unet_rows;
-    ++open.shared_calls;
-  }
+  for (const JobId id : JobsOf(samples)) jobs_.at(id)->CountCall(begin, end, unet_rows);
   for (size_t i = 0; i < samples.size(); ++i) {
-    OpenJob& open = *jobs_.at(samples[i].sample.job);
-    if (rows[i].step == open.job.plan->steps.data()) --open.samples_fresh;
-    ++open.steps_done;
-    const int rows_taken = RowsPerStep(rows[i].guidance_scale);
-    open.unet_rows[static_cast<size_t>(samples[i].sample.index)] += rows_taken;
-    open.metrics.unet_rows += rows_taken;
+    jobs_.at(samples[i].sample.job)->CountStep(samples[i].sample.index, rows[i]);
   }
   ReportProgress(samples);
   ShowPreviews(samples, rows, *finite);
@@ -283,14 +235,8 @@ void Engine::ReportProgress(absl::Span<const Placement> samples) {
   const auto remaining = batcher_.PredictRemaining(planned_at_, cost_, samples);
   const absl::Duration elapsed = clock_.Now() - planned_at_;
   for (const JobId id : JobsOf(samples)) {
-    const OpenJob& open = *jobs_.at(id);
-    open.job.listener->OnProgress({
-        .steps_done = open.steps_done,
-        .steps_total = open.job.sample_count * static_cast<int>(open.job.plan->steps.size()),
-        .samples_open = open.open_samples,
-        .samples_fresh = open.samples_fresh,
-        .predicted_remaining = std::max(remaining.at(id) - elapsed, absl::ZeroDuration()),
-    });
+    const JobRecord& record = *jobs_.at(id);
+    record.job.listener->OnProgress(record.Progress(remaining.at(id) - elapsed));
   }
 }
 
@@ -327,59 +273,38 @@ void Engine::DecodeJudgeAndAnswer(const Tick& tick) {
 }
 
 absl::Status Engine::DecodeSamples(absl::Span<const Placement> samples) {
-  std::vector<SlotId> slots;
-  for (const Placement& placement : samples) slots.push_back(placement.slot);
   int64_t area = 0;
   LatentSize largest;
   for (const Placement& placement : samples) {
-    const LatentSize size = SizeOf(jobs_.at(placement.sample.job)->job);
+    const LatentSize size = jobs_.at(placement.sample.job)->size();
     area += size.area();
     if (size.area() > largest.area()) largest = size;
   }
-  const absl::Time begin = clock_.Now();
-  const Beat beat(heartbeat_, "decode", begin, cost_.decode.Predict(area), &predicted_);
-  absl::StatusOr<std::vector<std::optional<Image>>> decoded_pictures =
-      runner_->DecodeLatents(slots);
-  if (absl::IsResourceExhausted(decoded_pictures.status())) {
-    observer_.OnOutOfMemory(static_cast<int>(slots.size()));
-    if (samples.size() > 1) batcher_.OnVaeOutOfMemory(largest, static_cast<int>(slots.size()));
-  }
-  ASSIGN_OR_RETURN(std::vector<std::optional<Image>> pictures, std::move(decoded_pictures));
-  const absl::Time decoded = clock_.Now();
-
-  std::vector<SampleRef> to_judge;
-  std::vector<ScoreRow> score_rows;
-  for (size_t i = 0; i < samples.size(); ++i) {
-    if (!pictures[i]) continue;
-    to_judge.push_back(samples[i].sample);
-    score_rows.push_back({samples[i].sample.job, &*pictures[i]});
-  }
-  std::vector<ImageScores> scores;
-  if (!score_rows.empty()) {
-    ASSIGN_OR_RETURN(scores, runner_->ScoreImages(score_rows));
-  }
-  const absl::Time judged = clock_.Now();
+  const int count = static_cast<int>(samples.size());
+  const Beat beat(heartbeat_, "decode", clock_.Now(), cost_.decode.Predict(area), &predicted_);
+  ASSIGN_OR_RETURN(JudgedSamples judged, DecodeAndJudge(samples, *runner_, safety_, clock_, [&] {
+                     observer_.OnOutOfMemory(count);
+                     if (count > 1) batcher_.OnVaeOutOfMemory(largest, count);
+                   }));
 
   // Samples of several sizes may be decoded together: each has its share by area.
-  const LatentSize first = SizeOf(jobs_.at(samples[0].sample.job)->job);
-  cost_.decode.Observe(first.area(), (judged - begin) * (static_cast<double>(first.area()) /
-                                                         static_cast<double>(area)));
-  report_.latents_decode_time += decoded - begin;
-  report_.safety_time += judged - decoded;
-  report_.decoded_samples += static_cast<int>(samples.size());
+  const int64_t first = jobs_.at(samples[0].sample.job)->size().area();
+  cost_.decode.Observe(first, (judged.decode_time + judged.safety_time) *
+                                  (static_cast<double>(first) / static_cast<double>(area)));
+  report_.latents_decode_time += judged.decode_time;
+  report_.safety_time += judged.safety_time;
+  report_.decoded_samples += count;
   for (const JobId id : JobsOf(samples)) {
-    jobs_.at(id)->metrics.latents_decode_time += decoded - begin;
-    jobs_.at(id)->metrics.safety_time += judged - decoded;
+    jobs_.at(id)->metrics.latents_decode_time += judged.decode_time;
+    jobs_.at(id)->metrics.safety_time += judged.safety_time;
   }
-  size_t next_score = 0;
   for (size_t i = 0; i < samples.size(); ++i) {
-    if (!pictures[i]) {
-      Fail(samples[i].sample, NonFiniteError("decode"));
-      continue;
+    absl::StatusOr<SampleResult>& result = judged.results[i];
+    if (result.ok()) {
+      EndSample(samples[i].sample, std::move(result));
+    } else {
+      Fail(samples[i].sample, result.status());
     }
-    const ImageScores& score = scores[next_score++];
-    EndSample(samples[i].sample,
-              SampleResult{safety_.Judge(*std::move(pictures[i]), score.safety), score.similarity});
   }
   return absl::OkStatus();
 }
@@ -436,15 +361,11 @@ void Engine::LoseDevice(const absl::Status& why) {
 
 void Engine::EndSample(const SampleRef& sample, absl::StatusOr<SampleResult> result) {
   const auto it = jobs_.find(sample.job);
-  OpenJob& open = *it->second;
+  JobRecord& open = *it->second;
   observer_.OnSampleEnd(OutcomeOf(result), open.unet_rows[static_cast<size_t>(sample.index)]);
   open.job.listener->OnSample(sample.index, std::move(result));
   if (--open.open_samples > 0) return;
-  if (open.shared_calls > 0) {
-    open.metrics.mean_batch_rows =
-        static_cast<double>(open.shared_rows) / static_cast<double>(open.shared_calls);
-  }
-  open.job.listener->OnDone(open.metrics);
+  open.job.listener->OnDone(open.FinalMetrics());
   jobs_.erase(it);
 }
 

@@ -22,6 +22,8 @@
 
 namespace image_variations {
 
+struct JobRecord;
+
 struct EngineOptions {
   StepBatcherOptions batcher;
   SafetyMode safety = SafetyMode::kRequired;
@@ -70,7 +72,6 @@ class Engine {
   void Wake() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  struct OpenJob;
   struct Mail {
     Job job;
     absl::Time submitted;
@@ -106,7 +107,7 @@ class Engine {
   EngineObserver& observer_;
   StepBatcher batcher_;  // ... like these
   CostModel cost_;
-  std::map<JobId, std::unique_ptr<OpenJob>> jobs_;
+  std::map<JobId, std::unique_ptr<JobRecord>> jobs_;
   absl::Status device_;
   std::vector<SampleRef> failed_;  // of the running tick
   TickReport report_;              // of the running tick

@@ -48,4 +48,21 @@ class Heartbeat {
   std::optional<Call> call_ ABSL_GUARDED_BY(mutex_);
 };
 
+// The heartbeat of one call of the runner; its prediction is added to `sum`.
+class Beat {
+ public:
+  Beat(Heartbeat& heartbeat, absl::string_view stage, absl::Time now, absl::Duration predicted,
+       absl::Duration* sum)
+      : heartbeat_(heartbeat) {
+    *sum += predicted;
+    heartbeat_.BeginCall(stage, now, predicted);
+  }
+  ~Beat() { heartbeat_.EndCall(); }
+  Beat(const Beat&) = delete;
+  Beat& operator=(const Beat&) = delete;
+
+ private:
+  Heartbeat& heartbeat_;
+};
+
 }  // namespace image_variations

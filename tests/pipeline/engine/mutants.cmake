@@ -42,7 +42,7 @@ iv_mutant(samples_share_a_seed engine.cc
 iv_mutant(lost_device_is_used_again engine.cc
   "const absl::Status status = device_.ok() ? call(samples) : device_;" "const absl::Status status = call(samples);")
 iv_mutant(job_never_ends engine.cc
-  "open.job.listener->OnDone(open.metrics);" "")
+  "open.job.listener->OnDone(open.FinalMetrics());" "")
 iv_mutant(not_finite_is_shown engine.cc
   "if (!(*finite)[i]) Fail" "if (false) Fail")
 iv_mutant(blocked_is_shown safety_policy.cc
