@@ -1,7 +1,6 @@
 #include "server/admission.h"
 
 #include <atomic>
-#include <limits>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/rpc_status.h"
+#include "tests/server/test_gate.h"
 
 namespace image_variations {
 namespace {
@@ -16,42 +16,6 @@ namespace {
 static_assert(!std::is_copy_constructible_v<AdmissionTicket>);
 static_assert(!std::is_copy_assignable_v<AdmissionTicket>);
 static_assert(std::is_nothrow_move_constructible_v<AdmissionTicket>);
-
-constexpr absl::Time kNow = absl::UnixEpoch();
-constexpr absl::Time kNever = absl::InfiniteFuture();
-
-absl::Time In(absl::Duration time) { return kNow + time; }
-
-constexpr LatentSize kSize{8, 8};
-
-// One second a row, whatever the company.
-const CostModel& Cost() {
-  static const auto* const kCost = [] {
-    auto* cost = new CostModel;
-    for (const int rows : {1, 2, 4}) cost->unet.Observe(kSize.area(), rows, absl::Seconds(rows));
-    return cost;
-  }();
-  return *kCost;
-}
-
-// Takes so many seconds on the engine.
-AdmissionRequest Work(int seconds) {
-  return {.bytes = 100, .shape = {.samples = 1, .steps = seconds, .rows = 1, .size = kSize}};
-}
-
-class Gate : public AdmissionGate {
- public:
-  explicit Gate(AdmissionOptions options = {}) : AdmissionGate(options) { Open(); }
-
-  absl::StatusOr<AdmissionTicket> Ask(AdmissionRequest request, absl::Time deadline = kNever,
-                                      absl::Time now = kNow) {
-    request.deadline = deadline;
-    return Enter(request, {&Cost(), 1}, now);
-  }
-  AdmissionTicket Admit(const AdmissionRequest& request, absl::Time deadline = kNever) {
-    return Ask(request, deadline).value();
-  }
-};
 
 TEST(AdmissionGate, IsClosedWithStartingUntilOpened) {
   AdmissionGate gate({});
@@ -238,83 +202,6 @@ TEST(AdmissionGate, WhoOnlyAsksLeavesNothing) {
   question.only_asks = true;
   EXPECT_EQ(gate.Admit(question).forecast().finish, absl::Seconds(5));
   EXPECT_EQ(gate.requests(), 0);
-}
-
-AdmissionRequest Named(AdmissionRequest request, const std::string& id) {
-  request.request_id = id;
-  return request;
-}
-
-// A caller is refused, and comes back when it was told to.
-void ComeBack(Gate& gate, absl::Time now) {
-  const auto busy = gate.Ask(Work(8), now + absl::Seconds(9), now);
-  const AdmissionRequest refused = Named(Work(5), "reliable");
-  const auto delay = RetryDelayOf(gate.Ask(refused, now + absl::Seconds(6), now).status());
-  ASSERT_TRUE(delay);
-  gate.Ask(refused, now + *delay + absl::Seconds(6), now + *delay).IgnoreError();
-}
-
-TEST(AdmissionGate, WhoComesBackWhenToldIsLetInBeforeOthers) {
-  Gate gate;
-  ComeBack(gate, kNow - absl::Seconds(100));
-  AdmissionTicket first = gate.Admit(Work(8), In(absl::Seconds(9)));
-  const AdmissionRequest refused = Named(Work(5), "back");
-  const auto delay = RetryDelayOf(gate.Ask(refused, In(absl::Seconds(6))).status());
-  ASSERT_TRUE(delay);
-  // The time that was promised is nobody else's, ...
-  EXPECT_FALSE(gate.Ask(Work(4), In(absl::Seconds(13))).ok());
-  // ... and still free when it has come.
-  first = AdmissionTicket();
-  const absl::Time later = kNow + *delay;
-  EXPECT_TRUE(gate.Ask(refused, later + absl::Seconds(6), later).ok());
-}
-
-TEST(AdmissionGate, PromisesCountUntilTheFirstIsNotKept) {
-  Gate gate;
-  absl::Time now = kNow;
-  for (const bool counts : {true, false}) {
-    const auto busy = gate.Ask(Work(8), now + absl::Seconds(9), now);
-    ASSERT_FALSE(gate.Ask(Named(Work(5), "a"), now + absl::Seconds(6), now).ok());
-    EXPECT_EQ(gate.Ask(Work(4), now + absl::Seconds(13), now).ok(), !counts);
-    now += absl::Seconds(100);
-  }
-}
-
-TEST(AdmissionGate, WhoGoesBehindThePromisedIsNotRefusedForThem) {
-  CostModel slow;  // calls of three seconds: one of them is running when the promised one comes
-  for (const int rows : {1, 2, 4}) slow.unet.Observe(kSize.area(), rows, absl::Seconds(3 * rows));
-  Gate gate;
-  const auto ask = [&](AdmissionRequest request, double now, double deadline) {
-    request.deadline = In(absl::Seconds(now + deadline));
-    return gate.Enter(request, {&slow, 1}, In(absl::Seconds(now)));
-  };
-  {
-    const auto busy = ask(Work(3), 0, 9.5);
-    ASSERT_TRUE(RetryDelayOf(ask(Named(Work(1), "promised"), 0, 3.5).status()));
-  }
-  EXPECT_FALSE(ask(Work(3), 1, 10).ok());
-  EXPECT_TRUE(ask(Work(3), 1, std::numeric_limits<double>::infinity()).ok());
-}
-
-TEST(AdmissionGate, WhoCannotBeKnownAgainIsPromisedNothing) {
-  Gate gate;
-  ComeBack(gate, kNow - absl::Seconds(100));
-  const auto busy = gate.Ask(Work(8), In(absl::Seconds(9)));
-  ASSERT_FALSE(gate.Ask(Work(5), In(absl::Seconds(6))).ok());
-  EXPECT_TRUE(gate.Ask(Work(4), In(absl::Seconds(13))).ok());
-}
-
-TEST(AdmissionGate, PromisesThatNobodyComesForStopToCount) {
-  Gate gate;
-  ComeBack(gate, kNow - absl::Seconds(100));
-  absl::Time now = kNow;
-  for (int i = 0; i < 10; ++i, now += absl::Seconds(100)) {
-    const auto busy = gate.Ask(Work(8), now + absl::Seconds(9), now);
-    ASSERT_FALSE(gate.Ask(Named(Work(5), "gone"), now + absl::Seconds(6), now).ok());
-  }
-  const auto busy = gate.Ask(Work(8), now + absl::Seconds(9), now);
-  ASSERT_FALSE(gate.Ask(Named(Work(5), "gone"), now + absl::Seconds(6), now).ok());
-  EXPECT_TRUE(gate.Ask(Work(4), now + absl::Seconds(13), now).ok());
 }
 
 TEST(AdmissionGate, PredictionsThatWereTooShortAreStretched) {
