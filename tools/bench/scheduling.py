@@ -29,6 +29,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import paced
 from server_process import running_server
 
 PICTURES = ["demo/pictures/penguin.png", "demo/pictures/cactus.png", "demo/pictures/still-life.jpg"]
@@ -136,52 +137,22 @@ def percentile(ascending, percent):
     return ascending[max(0, math.ceil(percent / 100 * len(ascending) - 1e-9) - 1)]
 
 
-class PacedBench:
-    """networks_bench, one call at a time."""
-    def __init__(self, a, model, *flags):
-        self.process = subprocess.Popen(
-            [os.path.join(a.bin, "networks_bench"), f"--model={model}", "--paced", *flags], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env={"OMP_WAIT_POLICY": "passive", **os.environ})
-        self.process.stdout.readline()
-
-    def seconds(self, case):
-        print(case, file=self.process.stdin, flush=True)
-        return float(self.process.stdout.readline().split()[0])
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def price_of_same_bytes(a, report):
     price_at(a, report, "bundled model", a.model, "unet/8-guided/64x64", 3 if a.quick else 100, 0.85)
     if a.full_size:
-        price_at(a, report, "full size, 256x256", a.full_size, "unet/8-guided/256x256", 1 if a.quick else 5, 0.97)
+        price_at(a, report, "full size, 256x256, bf16", a.full_size, "unet/8-guided/256x256", 1 if a.quick else 7, 0.97,
+                 "--dtype=bf16")
 
 
-def price_at(a, report, what, model, case, turns, least):
-    ours, free = PacedBench(a, model), PacedBench(a, model, "--whole-batches")
-    for contestant in (ours, free):
-        contestant.seconds(case)  # warm
-    ratios = [free.seconds(case) / ours.seconds(case) for _ in range(turns)]
-    ours.close()
-    free.close()
+def price_at(a, report, what, model, case, turns, least, *flags):
+    with (paced.networks(a, model, *flags) as ours,
+          paced.networks(a, model, *flags, "--whole-batches") as free):
+        for contestant in (ours, free):
+            contestant.run(case)  # warm
+        ratios = [free.run(case)[0] / ours.run(case)[0] for _ in range(turns)]
     ratio = statistics.median(ratios)
     report.row(f"same bytes: throughput beside whole batches, 16 rows, {what}", f"{ratio:.2f}", f">= {least}",
                a.quick or ratio >= least)
-
-
-def processor_seconds(pid):
-    """Of all threads of a process, those that have ended too: the clock that clock_getcpuclockid(3) names."""
-    return time.clock_gettime((~pid << 3) | 2)
-
-
-def median_and_interval(values):
-    """With ends that hold the median of what was sampled at 95 %."""
-    ascending = sorted(values)
-    rank = max(0, math.floor(len(ascending) / 2 - 0.98 * math.sqrt(len(ascending))))
-    return statistics.median(ascending), ascending[rank], ascending[-1 - rank]
 
 
 def preview_cost(a, report):
