@@ -8,6 +8,7 @@ namespace image_variations::client {
 namespace {
 
 constexpr double kConfidence = 0.99;
+constexpr double kNegligible = 1e-17;
 
 double LogFactorial(int64_t n) { return std::lgamma(static_cast<double>(n) + 1); }
 
@@ -28,12 +29,26 @@ Value Percentile(const std::vector<Value>& ascending, double percent) {
 template absl::Duration Percentile(const std::vector<absl::Duration>&, double);
 template double Percentile(const std::vector<double>&, double);
 
+// From the likeliest of the terms to both sides, each by its neighbour, until they add nothing.
 double BinomialCdf(int64_t successes, int64_t trials, double probability) {
-  double sum = 0;
-  for (int64_t k = 0; k <= std::min(successes, trials); ++k) {
-    sum += std::exp(LogFactorial(trials) - LogFactorial(k) - LogFactorial(trials - k) +
-                    static_cast<double>(k) * std::log(probability) +
-                    static_cast<double>(trials - k) * std::log1p(-probability));
+  const double odds = probability / (1 - probability);
+  const int64_t last = std::min(successes, trials);
+  const auto mode = static_cast<int64_t>(probability * static_cast<double>(trials + 1));
+  const int64_t start = std::min(last, mode);
+  const double largest =
+      std::exp(LogFactorial(trials) - LogFactorial(start) - LogFactorial(trials - start) +
+               static_cast<double>(start) * std::log(probability) +
+               static_cast<double>(trials - start) * std::log1p(-probability));
+  double sum = largest;
+  double term = largest;
+  for (int64_t k = start; k > 0 && term > kNegligible * sum; --k) {
+    term *= static_cast<double>(k) / (static_cast<double>(trials - k + 1) * odds);
+    sum += term;
+  }
+  term = largest;
+  for (int64_t k = start; k < last && term > kNegligible * sum; ++k) {
+    term *= static_cast<double>(trials - k) * odds / static_cast<double>(k + 1);
+    sum += term;
   }
   return std::min(sum, 1.0);
 }

@@ -1,5 +1,7 @@
 #include "client/bench/statistics.h"
 
+#include <algorithm>
+#include <ctime>
 #include <numeric>
 
 #include "gtest/gtest.h"
@@ -38,6 +40,20 @@ TEST(RequestsNeeded, AreLoadGens) {
   EXPECT_EQ(RequestsNeeded(90, 0), 44);
   EXPECT_EQ(RequestsNeeded(90, 1), 64);
   EXPECT_EQ(RequestsNeeded(50, 0), 7);
+}
+
+// A run asks again after each request that is late.
+TEST(RequestsNeeded, AreKnownAtOnceHoweverManyWereLate) {
+  const std::clock_t began = std::clock();
+  int64_t before = 0;
+  for (int64_t late = 0; late < 20'000; late += 20) {
+    const int64_t needed = RequestsNeeded(90, late);
+    EXPECT_GT(needed, std::max(before, 10 * late));
+    before = needed;
+  }
+  EXPECT_LT(static_cast<double>(std::clock() - began) / CLOCKS_PER_SEC, 10);
+  // The normal distribution's 2.3263 deviations: (needed - 10 late) = 2.3263 sqrt(90 late), nearly.
+  EXPECT_NEAR(static_cast<double>(RequestsNeeded(90, 20'000)), 203'130, 30);
 }
 
 }  // namespace
