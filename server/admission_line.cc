@@ -148,9 +148,10 @@ AdmissionForecast AdmissionLine::Predict(const AdmissionRequest& request, const 
 AdmissionLine::Place AdmissionLine::Join(const AdmissionRequest& request, const Offer& offer,
                                          Forecast& forecast, absl::Time now) {
   const absl::Time place = order_.PlaceOf(request.caller, request.priority, request.deadline, now);
+  const double done_by = ToSeconds(request.deadline) - answer_time_;
   Entry entry{.place = {ToSeconds(place), ++arrivals_},
-              .deadline = ToSeconds(request.deadline) - answer_time_,
-              .promised = ToSeconds(request.deadline) - answer_time_,
+              .deadline = done_by,
+              .promised = done_by,
               .shape = request.shape,
               .bytes = request.bytes,
               .samples_open = request.shape.samples,
