@@ -46,6 +46,15 @@ v1::StreamVariationsRequest MuchWork(int steps) {
   return request;
 }
 
+// False: the stream ended before.
+bool ReadUntilProgress(grpc::ClientReaderInterface<v1::StreamVariationsResponse>& reader) {
+  v1::StreamVariationsResponse event;
+  while (reader.Read(&event)) {
+    if (event.has_progress()) return true;
+  }
+  return false;
+}
+
 bool IsEngineIdle(TestServer& server) {
   const EngineStatus status = server.engine().status();
   return status.samples_running == 0 && status.samples_waiting == 0;
@@ -79,10 +88,7 @@ TEST(LeavingCaller, FreesTheSlotsOfAStreamAtTheNextStep) {
   decoded = 0;
   grpc::ClientContext context;
   const auto reader = server.stub().StreamVariations(&context, MuchWork(kManySteps));
-  v1::StreamVariationsResponse event;
-  while (reader->Read(&event) && !event.has_progress()) {
-  }
-  ASSERT_TRUE(event.has_progress());
+  ASSERT_TRUE(ReadUntilProgress(*reader));
   context.TryCancel();
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
   ExpectIdle(server);
@@ -158,10 +164,7 @@ TEST(LeavingCaller, WhoseConnectionBreaksLeavesNoRows) {
       grpc::CreateChannel(wire.address(), grpc::InsecureChannelCredentials()));
   grpc::ClientContext context;
   const auto reader = stub->StreamVariations(&context, MuchWork(kManySteps));
-  v1::StreamVariationsResponse event;
-  while (reader->Read(&event) && !event.has_progress()) {
-  }
-  ASSERT_TRUE(event.has_progress());
+  ASSERT_TRUE(ReadUntilProgress(*reader));
   wire.Cut();
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
   ExpectIdle(server);
