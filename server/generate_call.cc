@@ -200,16 +200,7 @@ void GenerateCall::OnProgress(const JobProgress& news) {
 
 void GenerateCall::OnPreview(int index, int step, CheckedImage picture) {
   if (picture.blocked() || is_cancelled()) return;
-  if (!previews_.Put({index, step, std::make_shared<const CheckedImage>(std::move(picture))})) {
-    return;
-  }
-  ++open_parts_;
-  context_.codecs.Run([self = shared_from_this()] {
-    for (auto& [sample, preview] : self->previews_.TakeAll()) {
-      self->reply_.OnPreview(std::move(preview));
-    }
-    self->EndPart();
-  });
+  reply_.OnPreview({index, step, std::make_shared<const CheckedImage>(std::move(picture))});
 }
 
 void GenerateCall::OnSample(int index, absl::StatusOr<SampleResult> result) {

@@ -21,7 +21,6 @@
 #include "server/engine_pool.h"
 #include "server/generate_reply.h"
 #include "server/metrics.h"
-#include "server/preview_pictures.h"
 #include "server/request_validator.h"
 #include "server/worker_pool.h"
 
@@ -97,8 +96,7 @@ class GenerateCall final : public JobListener, public std::enable_shared_from_th
   JobMetrics job_metrics_;           // written before the last EndPart
   bool has_every_picture_ = true;    // so far; engine thread only
   std::atomic<int> steps_done_ = 0;  // over all samples
-  std::atomic<int> open_parts_ = 0;  // samples to answer, previews to pass on, and OnDone
-  LatestPreviews previews_;
+  std::atomic<int> open_parts_ = 0;  // samples to answer, and OnDone
 
   mutable absl::Mutex mutex_;
   bool is_cancelled_ ABSL_GUARDED_BY(mutex_) = false;

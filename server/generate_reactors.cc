@@ -42,54 +42,141 @@ void StreamReactor::OnVariation(v1::Variation variation) {
 
 void StreamReactor::OnProgress(v1::Progress progress) {
   if (!wants_progress_) return;
+  Step step;
   {
     absl::MutexLock lock(&mutex_);
     progress_ = std::move(progress);
+    step = NextStep();
   }
-  Advance(/*may_encode=*/false);
+  Take(step);
 }
 
-// Another codec thread may have been quicker with a later one.
 void StreamReactor::OnPreview(PreviewPicture preview) {
   if (!wants_previews_) return;
+  Step step;
   {
     absl::MutexLock lock(&mutex_);
-    int& latest = preview_steps_[preview.index];
-    if (preview.step <= latest) return;
-    latest = preview.step;
     previews_.insert_or_assign(preview.index, std::move(preview));
+    step = NextStep();
   }
-  Advance();
+  Take(step);
 }
 
 void StreamReactor::OnEnd(absl::StatusOr<v1::Completed> completed) {
+  Step step;
   {
     absl::MutexLock lock(&mutex_);
     progress_.reset();
     previews_.clear();
     end_ = completed.status();
     if (completed.ok()) *waiting_.emplace_back().mutable_completed() = *std::move(completed);
+    step = NextStep();
   }
-  Advance();
+  Take(step);
 }
 
 void StreamReactor::OnWriteDone(bool ok) {
   if (ok) record_.OnMessageSent();
   if (!ok && cancel_) cancel_();
+  Step step;
   {
     absl::MutexLock lock(&mutex_);
     is_writing_ = false;
     is_broken_ = is_broken_ || !ok;
+    step = NextStep();
   }
-  Advance();
+  Take(step);
+}
+
+StreamReactor::Step StreamReactor::NextStep() {
+  if (is_writing_) return Step::kNone;
+  if (is_broken_) {
+    waiting_.clear();
+    progress_.reset();
+    previews_.clear();
+  }
+  if (!waiting_.empty()) {
+    written_ = std::move(waiting_.front());
+    waiting_.pop_front();
+  } else if (progress_) {
+    *written_.mutable_progress() = *std::exchange(progress_, std::nullopt);
+  } else if (is_encoder_called_) {
+    return Step::kNone;
+  } else if (!previews_.empty()) {
+    is_encoder_called_ = true;
+    return Step::kEncode;
+  } else if (end_) {
+    is_writing_ = true;
+    return Step::kEnd;
+  } else {
+    return Step::kNone;
+  }
+  is_writing_ = true;
+  return Step::kWrite;
+}
+
+void StreamReactor::Take(Step step) {
+  switch (step) {
+    case Step::kNone:
+      return;
+    case Step::kWrite:
+      StartWrite(&written_);
+      return;
+    case Step::kEncode:
+      codecs_.Run([this] { WritePreview(); });
+      return;
+    case Step::kEnd:
+      End();
+      return;
+  }
+}
+
+void StreamReactor::End() {
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mutex_);
+    status = *end_;
+  }
+  share_.caller = {};  // before the answer, on which the caller may call again
+  Finish(record_.End(status));
 }
 
 void StreamReactor::Write(v1::StreamVariationsResponse event) {
+  Step step;
   {
     absl::MutexLock lock(&mutex_);
     waiting_.push_back(std::move(event));
+    step = NextStep();
   }
-  Advance(/*may_encode=*/false);
+  Take(step);
+}
+
+// Codec thread. Which preview is chosen here: while the call was in line newer ones came.
+void StreamReactor::WritePreview() {
+  std::optional<PreviewPicture> preview;
+  Step step = Step::kNone;
+  {
+    absl::MutexLock lock(&mutex_);
+    is_encoder_called_ = false;
+    if (is_writing_ || previews_.empty()) {
+      step = NextStep();
+    } else {
+      preview = TakePreview();
+      is_writing_ = true;
+    }
+  }
+  if (preview) {
+    absl::StatusOr<v1::Preview> encoded = EncodePreview(*preview);
+    if (encoded.ok()) {
+      *written_.mutable_preview() = *std::move(encoded);
+      step = Step::kWrite;
+    } else {
+      absl::MutexLock lock(&mutex_);
+      is_writing_ = false;  // there is no memory for it: left out
+      step = NextStep();
+    }
+  }
+  Take(step);
 }
 
 // In turn, so that every sample is seen by a reader that is slower than the steps.
@@ -98,52 +185,6 @@ PreviewPicture StreamReactor::TakePreview() {
   if (next == previews_.end()) next = previews_.begin();
   last_preview_ = next->first;
   return std::move(previews_.extract(next).mapped());
-}
-
-void StreamReactor::Advance(bool may_encode) {
-  std::optional<absl::Status> end;
-  std::optional<PreviewPicture> preview;
-  {
-    absl::MutexLock lock(&mutex_);
-    if (is_writing_) return;
-    if (is_broken_) {
-      waiting_.clear();
-      progress_.reset();
-      previews_.clear();
-    }
-    if (!waiting_.empty()) {
-      written_ = std::move(waiting_.front());
-      waiting_.pop_front();
-    } else if (progress_) {
-      *written_.mutable_progress() = *std::exchange(progress_, std::nullopt);
-    } else if (!previews_.empty()) {
-      if (!may_encode) return;  // who brought it, or ended the write before it, comes here next
-      preview = TakePreview();
-    } else if (end_) {
-      end.swap(end_);
-    } else {
-      return;
-    }
-    is_writing_ = true;
-  }
-  if (end) {
-    share_.caller = {};
-    Finish(record_.End(*end));
-    return;
-  }
-  if (preview) {
-    absl::StatusOr<v1::Preview> encoded = EncodePreview(*preview);
-    if (!encoded.ok()) {
-      {
-        absl::MutexLock lock(&mutex_);
-        is_writing_ = false;  // there is no memory for it: left out
-      }
-      Advance();
-      return;
-    }
-    *written_.mutable_preview() = *std::move(encoded);
-  }
-  StartWrite(&written_);
 }
 
 }  // namespace image_variations

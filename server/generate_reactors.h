@@ -17,6 +17,7 @@
 #include "server/generate_reply.h"
 #include "server/open_answers.h"
 #include "server/rpc_record.h"
+#include "server/worker_pool.h"
 
 namespace image_variations {
 
@@ -64,15 +65,18 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public GenerateReply
 };
 
 // Writes a request's news as events, one at a time. Of progress, and of each sample's previews,
-// only the latest waits for a slow reader, and previews are encoded when their turn comes; what
-// else can wait is bounded by the request's samples. Deletes itself when gRPC is done.
+// only the latest waits for a slow reader, and previews are encoded when their turn comes, by
+// `codecs`; what else can wait is bounded by the request's samples. Deletes itself when gRPC is
+// done.
 class StreamReactor final
     : public grpc::ServerWriteReactor<imagevariations::v1::StreamVariationsResponse>,
       public GenerateReply {
  public:
-  StreamReactor(RpcRecord record, OpenAnswers& answers, bool wants_progress, bool wants_previews)
+  StreamReactor(RpcRecord record, OpenAnswers& answers, WorkerPool& codecs, bool wants_progress,
+                bool wants_previews)
       : record_(std::move(record)),
         answers_(answers),
+        codecs_(codecs),
         wants_progress_(wants_progress),
         wants_previews_(wants_previews) {}
 
@@ -96,25 +100,32 @@ class StreamReactor final
   void OnDone() override { delete this; }
 
  private:
+  enum class Step { kNone, kWrite, kEncode, kEnd };
+
+  // What is to be done now that something changed: chosen under the lock of the change, taken after
+  // it. Whoever has a step other than kNone is the one who does it, and until then this stays;
+  // whoever has kNone may find it gone.
+  Step NextStep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Take(Step) ABSL_LOCKS_EXCLUDED(mutex_);
+  void End() ABSL_LOCKS_EXCLUDED(mutex_);
   void Write(imagevariations::v1::StreamVariationsResponse) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Begins the next write or the end, when none is under way. This may be gone when it returns. The
-  // engine's thread may not encode.
-  void Advance(bool may_encode = true) ABSL_LOCKS_EXCLUDED(mutex_);
+  void WritePreview() ABSL_LOCKS_EXCLUDED(mutex_);
   PreviewPicture TakePreview() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   RpcRecord record_;
   OpenAnswers& answers_;
   OpenAnswers::Answer answer_;  // from admission on
   AnswerShare share_;
+  WorkerPool& codecs_;
   const bool wants_progress_, wants_previews_;
   std::function<void()> cancel_;
   absl::Mutex mutex_;
   std::deque<imagevariations::v1::StreamVariationsResponse> waiting_ ABSL_GUARDED_BY(mutex_);
   std::optional<imagevariations::v1::Progress> progress_ ABSL_GUARDED_BY(mutex_);
   std::map<int, PreviewPicture> previews_ ABSL_GUARDED_BY(mutex_);  // by sample
-  std::map<int, int> preview_steps_ ABSL_GUARDED_BY(mutex_);        // of the latest, sent or not
   int last_preview_ ABSL_GUARDED_BY(mutex_) = -1;            // the sample whose turn was last
-  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);  // known and not yet told
+  bool is_encoder_called_ ABSL_GUARDED_BY(mutex_) = false;   // a codec thread will WritePreview
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);  // known; constant from then on
   bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;          // or ended
   bool is_broken_ ABSL_GUARDED_BY(mutex_) = false;
   imagevariations::v1::StreamVariationsResponse written_;  // gRPC's while is_writing_

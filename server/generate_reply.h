@@ -14,7 +14,7 @@ class GenerateReply {
   virtual ~GenerateReply() = default;
   virtual void OnAdmitted(imagevariations::v1::Admitted, int sample_count) = 0;
   virtual void OnProgress(imagevariations::v1::Progress) = 0;
-  // Previews may be lost on the way. Not the engine's thread: encoding may follow.
+  // Of a sample in the order of its steps; may be lost on the way. Engine thread: must not encode.
   virtual void OnPreview(PreviewPicture) = 0;
   virtual void OnVariation(imagevariations::v1::Variation) = 0;
   virtual void OnEnd(absl::StatusOr<imagevariations::v1::Completed>) = 0;

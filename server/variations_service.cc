@@ -223,7 +223,7 @@ grpc::ServerWriteReactor<v1::StreamVariationsResponse>* VariationsService::Strea
     grpc::CallbackServerContext* context, const v1::StreamVariationsRequest* request) {
   auto* reactor =
       new StreamReactor(RpcRecord(metrics_, clock_, *context, "StreamVariations", kServerStream),
-                        answers_, request->progress(), request->has_preview());
+                        answers_, codecs_, request->progress(), request->has_preview());
   const absl::StatusOr<Caller> caller = Identify(*context, reactor->trace_id(), Right::kGenerate);
   if (!caller.ok()) {
     reactor->OnEnd(caller.status());

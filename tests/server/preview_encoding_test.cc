@@ -1,16 +1,19 @@
 // Which previews are encoded, and by whom: every call of EncodePreview is watched (ld --wrap).
 #include <atomic>
+#include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
-#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/server_context.h"
 #include "gtest/gtest.h"
 #include "server/generate_reactors.h"
+#include "server/shared_reply.h"
 #include "tests/server/test_calls.h"
 #include "tests/server/test_server.h"
 
@@ -33,6 +36,7 @@ using ::testing::Not;
 using ::testing::Pair;
 
 struct Watch {
+  std::function<void()> before = [] {};  // encoding
   std::mutex mutex;
   std::vector<std::pair<int, int>> encoded;  // sample, step
   std::vector<std::thread::id> threads;      // parallel to it
@@ -49,8 +53,17 @@ class PreviewEncoding : public ::testing::Test {
     encoded().clear();
     TheWatch().threads.clear();
   }
+  ~PreviewEncoding() override {
+    TheWatch().before = [] {};
+  }
   static std::vector<std::pair<int, int>>& encoded() { return TheWatch().encoded; }
 };
+
+PreviewPicture PictureOf(int sample, int step) {
+  const Image picture{1, 1, {0, 0, 0}};
+  return {sample, step,
+          std::make_shared<const CheckedImage>(SafetyPolicy(SafetyMode::kOff).Judge(picture, {}))};
+}
 
 // A stream of which gRPC sends an event when the test says so.
 class UnboundStream {
@@ -58,49 +71,48 @@ class UnboundStream {
   UnboundStream()
       : reactor_(new StreamReactor(
             RpcRecord(metrics_, clock_, context_, "StreamVariations", "server_stream"), answers_,
-            /*wants_progress=*/true, /*wants_previews=*/true)) {}
+            codecs_, /*wants_progress=*/true, /*wants_previews=*/true)) {}
   ~UnboundStream() {
     reactor_->OnEnd(absl::CancelledError());
+    WaitForCodecs();
     reactor_->OnDone();
   }
 
+  GenerateReply& reply() { return *reactor_; }
   void Show(int sample, int step) {
-    const Image picture{1, 1, {0, 0, 0}};
-    reactor_->OnPreview(
-        {sample, step,
-         std::make_shared<const CheckedImage>(SafetyPolicy(SafetyMode::kOff).Judge(picture, {}))});
+    reactor_->OnPreview(PictureOf(sample, step));
+    WaitForCodecs();
   }
-  void Send() { reactor_->OnWriteDone(/*ok=*/true); }
+  void Send() {
+    reactor_->OnWriteDone(/*ok=*/true);
+    WaitForCodecs();
+  }
 
  private:
+  void WaitForCodecs() {
+    absl::Notification is_idle;
+    codecs_.Run([&] { is_idle.Notify(); });
+    is_idle.WaitForNotification();
+  }
+
   const RealClock clock_;
   Metrics metrics_{1};
   OpenAnswers answers_;
   grpc::CallbackServerContext context_;
+  WorkerPool codecs_{1};
   StreamReactor* reactor_;  // deletes itself
 };
 
-TEST_F(PreviewEncoding, LeavesOutWhatComesAfterALaterOneOfItsSample) {
-  UnboundStream stream;
-  stream.Show(0, 5);
-  stream.Send();
-  stream.Show(0, 3);
-  stream.Show(0, 5);
-  EXPECT_THAT(encoded(), ElementsAre(Pair(0, 5)));
-  stream.Show(1, 3);
-  stream.Send();
-  stream.Show(0, 6);
-  EXPECT_THAT(encoded(), ElementsAre(Pair(0, 5), Pair(1, 3), Pair(0, 6)));
-}
-
-TEST_F(PreviewEncoding, LeavesOutWhatIsOlderThanOneThatWaits) {
+TEST_F(PreviewEncoding, IsOfTheLatestOfEachSampleInTurn) {
   UnboundStream stream;
   stream.Show(1, 1);  // is being sent
-  stream.Show(0, 5);
-  stream.Show(0, 4);
-  stream.Send();
-  stream.Send();
-  EXPECT_THAT(encoded(), ElementsAre(Pair(1, 1), Pair(0, 5)));
+  stream.Show(0, 1);
+  stream.Show(1, 2);
+  stream.Show(0, 2);
+  stream.Show(2, 2);
+  EXPECT_THAT(encoded(), ElementsAre(Pair(1, 1)));
+  for (int i = 0; i < 4; ++i) stream.Send();
+  EXPECT_THAT(encoded(), ElementsAre(Pair(1, 1), Pair(2, 2), Pair(0, 2), Pair(1, 2)));
 }
 
 // Reads a stream of previews after each of its steps to its end.
@@ -129,9 +141,32 @@ TEST_F(PreviewEncoding, IsNothingForTheEnginesThread) {
   EXPECT_THAT(TheWatch().threads, Not(Contains(engine)));
 }
 
+TEST_F(PreviewEncoding, HoldsUpNoOtherNewsOfASharedRequest) {
+  UnboundStream stream;
+  const auto work = std::make_shared<SharedReply>("", absl::InfiniteFuture(), /*max_listeners=*/1,
+                                                  [](SharedReply&, bool) {});
+  ASSERT_TRUE(work->Listen(stream.reply(), absl::InfiniteFuture()).value());
+  absl::Notification is_encoding, release, is_told;
+  TheWatch().before = [&] {
+    is_encoding.Notify();
+    release.WaitForNotification();
+  };
+  std::thread preview([&] { work->OnPreview(PictureOf(0, 1)); });
+  is_encoding.WaitForNotification();
+  std::thread progress([&] {
+    work->OnProgress({});
+    is_told.Notify();
+  });
+  EXPECT_TRUE(is_told.WaitForNotificationWithTimeout(absl::Seconds(30)));
+  release.Notify();
+  preview.join();
+  progress.join();
+}
+
 }  // namespace
 
 absl::StatusOr<v1::Preview> WatchedEncode(const PreviewPicture& preview) {
+  TheWatch().before();
   {
     Watch& watch = TheWatch();
     const std::lock_guard lock(watch.mutex);
