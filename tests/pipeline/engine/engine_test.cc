@@ -1,107 +1,14 @@
 #include "pipeline/engine/engine.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include "pipeline/engine/fault_injector.h"
-#include "pipeline/engine/non_finite.h"
-#include "tests/support/fake_model_runner.h"
-#include "tests/support/simulated_clock.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/pipeline/engine/engine_fixture.h"
 
 namespace image_variations {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-// Keeps all that it hears.
-class Recorder final : public JobListener {
- public:
-  void OnProgress(const JobProgress& progress) override {
-    steps.push_back(progress.steps_done);
-    remaining.push_back(progress.predicted_remaining);
-  }
-  void OnSample(int index, absl::StatusOr<SampleResult> result) override {
-    indices.push_back(index);
-    statuses.push_back(result.status());
-    if (result.ok()) results.push_back(*std::move(result));
-  }
-  void OnPreview(int index, int step, CheckedImage picture) override {
-    previews.emplace_back(index, step, picture.image().width);
-  }
-  void OnDone(const JobMetrics& heard) override { metrics.push_back(heard); }
-
-  std::vector<int> steps;
-  std::vector<absl::Duration> remaining;  // as predicted
-  std::vector<int> indices;
-  std::vector<absl::Status> statuses;
-  std::vector<SampleResult> results;
-  std::vector<JobMetrics> metrics;
-  std::vector<std::tuple<int, int, int>> previews;  // sample, step, width
-};
-
-class EngineTest : public ::testing::Test, public EngineObserver {
- protected:
-  EngineTest() { Start({}); }
-
-  void Start(EngineOptions options, ModelInfo info = FakeModelRunner::DefaultInfo()) {
-    auto runner = std::make_unique<FakeModelRunner>(std::move(info));
-    runner_ = runner.get();
-    runner_->on_call = [this](absl::string_view verb, int) {
-      clock_.Advance(verb == "Denoise" ? absl::Milliseconds(10) : absl::Milliseconds(1));
-    };
-    engine_ = std::make_unique<Engine>(std::move(options), std::move(runner), clock_, *this);
-  }
-  ~EngineTest() override {
-    if (engine_) {
-      EXPECT_THAT(runner_->breaches, IsEmpty());
-    }
-  }
-
-  Job MakeJob(uint64_t id, int steps, int samples = 1) {
-    auto plan = std::make_shared<SamplerPlan>();
-    for (int i = 0; i < steps; ++i) plan->steps.push_back({.timestep = static_cast<float>(i)});
-    auto listener = std::make_shared<Recorder>();
-    heard_[id] = listener.get();
-    return {.id = JobId{id},
-            .source = std::make_shared<Image>(Image{1, 1, {7, 0, 0}}),
-            .plan = plan,
-            .sample_count = samples,
-            .seed = 100 * id,
-            .latent_width = 8,
-            .latent_height = 8,
-            .listener = keep_alive_.emplace_back(listener)};
-  }
-
-  void RunToTheEnd() {
-    for (int ticks = 0; engine_->RunTick(); ++ticks) ASSERT_LT(ticks, 1000);
-  }
-
-  void OnSampleEnd(SampleOutcome outcome, int unet_rows) override {
-    outcomes_.push_back(outcome);
-    rows_of_samples_.push_back(unet_rows);
-  }
-  void OnTick(const TickReport& tick) override {
-    unet_rows_ = tick.unet_rows;
-    padded_rows_ = tick.padded_rows;
-    batch_key_splits_ += tick.batch_key_splits;
-  }
-  void OnOutOfMemory(int rows) override { out_of_memory_.push_back(rows); }
-  void OnDeviceLost(const absl::Status& why) override { device_lost_.push_back(why); }
-
-  SimulatedClock clock_;
-  FakeModelRunner* runner_ = nullptr;
-  std::vector<std::shared_ptr<JobListener>> keep_alive_;
-  std::map<uint64_t, Recorder*> heard_;
-  std::vector<SampleOutcome> outcomes_;
-  std::vector<int> rows_of_samples_;
-  int unet_rows_ = 0, padded_rows_ = 0;  // of the latest tick
-  int batch_key_splits_ = 0;
-  std::vector<int> out_of_memory_;
-  std::vector<absl::Status> device_lost_;
-  std::unique_ptr<Engine> engine_;
-};
 
 TEST_F(EngineTest, PreviewsComeEverySoManyStepsButNotAfterTheLast) {
   Start({.safety = SafetyMode::kOff});
@@ -121,19 +28,6 @@ TEST_F(EngineTest, WherePicturesMustBeCheckedThereAreNoPreviews) {
   ASSERT_TRUE(engine_->Submit(job).ok());
   RunToTheEnd();
   EXPECT_THAT(heard_[1]->previews, IsEmpty());
-}
-
-TEST_F(EngineTest, APreviewThatFailsIsLeftOut) {
-  Start({.safety = SafetyMode::kOff});
-  runner_->fault = [](absl::string_view verb, int) {
-    return verb == "PreviewLatents" ? absl::InternalError("planted") : absl::OkStatus();
-  };
-  Job job = MakeJob(1, 6);
-  job.preview_interval_steps = 1;
-  ASSERT_TRUE(engine_->Submit(job).ok());
-  RunToTheEnd();
-  EXPECT_THAT(heard_[1]->previews, IsEmpty());
-  EXPECT_THAT(heard_[1]->statuses, ElementsAre(absl::OkStatus()));
 }
 
 TEST_F(EngineTest, AJobRunsToItsPictures) {
@@ -172,23 +66,6 @@ TEST_F(EngineTest, UnsafePicturesAreBlockedAndTheCallGoesOn) {
   EXPECT_FALSE(heard_[1]->results[0].image.blocked());
   EXPECT_TRUE(heard_[1]->results[1].image.blocked());
   EXPECT_THAT(outcomes_, ElementsAre(SampleOutcome::kGenerated, SampleOutcome::kFiltered));
-}
-
-TEST_F(EngineTest, OneSampleThatIsNotFiniteFailsAlone) {
-  runner_->seeds_not_finite = {100};
-  ASSERT_TRUE(engine_->Submit(MakeJob(1, 3, 2)).ok());
-  RunToTheEnd();
-  ASSERT_THAT(heard_[1]->indices, ElementsAre(0, 1));
-  EXPECT_EQ(heard_[1]->statuses[0].GetPayload(kNonFiniteStagePayload), "denoise");
-  EXPECT_TRUE(heard_[1]->statuses[1].ok());
-}
-
-TEST_F(EngineTest, EachSampleSaysWhatRowsItTookWhateverBecameOfIt) {
-  runner_->seeds_not_finite = {100};  // from its second step on
-  ASSERT_TRUE(engine_->Submit(MakeJob(1, 3, 2)).ok());
-  RunToTheEnd();
-  EXPECT_THAT(outcomes_, ElementsAre(SampleOutcome::kFailed, SampleOutcome::kGenerated));
-  EXPECT_THAT(rows_of_samples_, ElementsAre(2 * 2, 2 * 3));
 }
 
 TEST_F(EngineTest, CancelStopsAtTheNextStep) {
@@ -247,79 +124,6 @@ TEST_F(EngineTest, DeadlineStopsAtTheNextStep) {
   RunToTheEnd();
   EXPECT_EQ(heard_[1]->statuses.at(0).code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(heard_[1]->steps, ElementsAre(1, 2));
-}
-
-TEST_F(EngineTest, OutOfMemorySplitsTheCallAndIsRemembered) {
-  runner_->fault = [](absl::string_view verb, int rows) {
-    return verb == "Denoise" && rows > 4 ? absl::ResourceExhaustedError("no memory")
-                                         : absl::OkStatus();
-  };
-  ASSERT_TRUE(engine_->Submit(MakeJob(1, 3, 4)).ok());
-  RunToTheEnd();
-  EXPECT_EQ(heard_[1]->results.size(), 4);
-  EXPECT_THAT(out_of_memory_, ElementsAre(8));
-}
-
-TEST_F(EngineTest, OutOfMemoryOfOneSampleFailsIt) {
-  runner_->fault = [](absl::string_view verb, int) {
-    return verb == "Denoise" ? absl::ResourceExhaustedError("no memory") : absl::OkStatus();
-  };
-  ASSERT_TRUE(engine_->Submit(MakeJob(1, 3)).ok());
-  RunToTheEnd();
-  EXPECT_EQ(heard_[1]->statuses.at(0), absl::ResourceExhaustedError("no memory"));
-}
-
-TEST_F(EngineTest, OneSampleThatDoesNotFitAloneLeavesTheCeilingAsItIs) {
-  runner_->fault = [failed = false](absl::string_view verb, int) mutable {
-    return verb == "Denoise" && !std::exchange(failed, true)
-               ? absl::ResourceExhaustedError("no memory")
-               : absl::OkStatus();
-  };
-  ASSERT_TRUE(engine_->Submit(MakeJob(1, 1)).ok());
-  RunToTheEnd();
-  ASSERT_TRUE(engine_->Submit(MakeJob(2, 1, 4)).ok());
-  RunToTheEnd();
-  EXPECT_EQ(heard_[2]->metrics.at(0).mean_batch_rows, 8);
-}
-
-TEST_F(EngineTest, AFailingEmbeddingFailsItsJobAlone) {
-  runner_->fault = [failed = false](absl::string_view verb, int) mutable {
-    return verb == "EmbedImage" && !std::exchange(failed, true) ? absl::InternalError("broken")
-                                                                : absl::OkStatus();
-  };
-  ASSERT_TRUE(engine_->Submit(MakeJob(1, 3, 20)).ok());  // more samples than a call takes
-  ASSERT_TRUE(engine_->Submit(MakeJob(2, 3)).ok());
-  RunToTheEnd();
-  EXPECT_EQ(heard_[1]->statuses, std::vector<absl::Status>(20, absl::InternalError("broken")));
-  EXPECT_EQ(heard_[1]->metrics.size(), 1);
-  EXPECT_EQ(heard_[2]->results.size(), 1);
-}
-
-TEST_F(EngineTest, AFailingSafetyCheckShowsNothing) {
-  runner_->fault = [](absl::string_view verb, int) {
-    return verb == "ScoreImages" ? absl::InternalError("broken") : absl::OkStatus();
-  };
-  ASSERT_TRUE(engine_->Submit(MakeJob(1, 1)).ok());
-  RunToTheEnd();
-  EXPECT_THAT(heard_[1]->statuses, ElementsAre(absl::InternalError("broken")));
-}
-
-TEST_F(EngineTest, ALostDeviceAnswersEverybodyOnceAndRefusesFromThenOn) {
-  runner_->fault = [](absl::string_view verb, int) {
-    return verb == "Denoise" ? absl::DataLossError("error 700") : absl::OkStatus();
-  };
-  ASSERT_TRUE(engine_->Submit(MakeJob(1, 3, 20)).ok());
-  engine_->RunTick();
-  ASSERT_TRUE(heard_[1]->metrics.empty());
-  EXPECT_EQ(engine_->Submit(MakeJob(2, 1)).code(), absl::StatusCode::kUnavailable);
-  RunToTheEnd();
-  EXPECT_EQ(heard_[1]->statuses.size(), 20);
-  for (const absl::Status& status : heard_[1]->statuses) {
-    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-    EXPECT_THAT(std::string(status.message()), HasSubstr("error 700"));
-  }
-  EXPECT_THAT(device_lost_, ElementsAre(absl::DataLossError("error 700")));
-  EXPECT_TRUE(heard_[2]->statuses.empty());
 }
 
 TEST_F(EngineTest, AFullLineIsToldToTheListener) {
@@ -399,52 +203,6 @@ TEST_F(EngineTest, CallsHaveTheRowsOfTheModelsBucketsAndAreReportedSo) {
   EXPECT_EQ(padded_rows_, 8);
   EXPECT_EQ(engine_->status().cost.unet.Predict(8 * 8, 5), absl::Milliseconds(80));
   RunToTheEnd();
-}
-
-TEST_F(EngineTest, ADecodeThatDoesNotFitIsSplitOnceAndRemembered) {
-  std::vector<int> decodes;
-  runner_->fault = [&](absl::string_view verb, int pictures) {
-    if (verb != "DecodeLatents") return absl::OkStatus();
-    decodes.push_back(pictures);
-    return pictures > 2 ? absl::ResourceExhaustedError("no memory") : absl::OkStatus();
-  };
-  ASSERT_TRUE(engine_->Submit(MakeJob(1, 3, 4)).ok());
-  RunToTheEnd();
-  ASSERT_TRUE(engine_->Submit(MakeJob(2, 3, 4)).ok());
-  RunToTheEnd();
-  EXPECT_EQ(heard_[1]->results.size(), 4);
-  EXPECT_EQ(heard_[2]->results.size(), 4);
-  EXPECT_THAT(decodes, ElementsAre(4, 2, 2, 2, 1, 1));  // one at a time after the last call
-  EXPECT_THAT(out_of_memory_, ElementsAre(4));
-}
-
-TEST_F(EngineTest, APictureThatIsNotFiniteFailsItsSampleAndIsNotScored) {
-  auto runner = std::make_unique<FakeModelRunner>();
-  runner_ = runner.get();
-  int scored = 0;
-  runner_->on_call = [&scored](absl::string_view verb, int) { scored += verb == "ScoreImages"; };
-  engine_ =
-      std::make_unique<Engine>(EngineOptions{},
-                               std::make_unique<FaultInjector>(
-                                   std::move(runner), ParseFaults("decode:1=nan").value(), [] {}),
-                               clock_, *this);
-  ASSERT_TRUE(engine_->Submit(MakeJob(1, 2)).ok());
-  RunToTheEnd();
-  ASSERT_EQ(heard_[1]->statuses.size(), 1);
-  EXPECT_EQ(heard_[1]->statuses[0].GetPayload(kNonFiniteStagePayload), "decode");
-  EXPECT_EQ(scored, 0);
-}
-
-TEST_F(EngineTest, AnEmbeddingThatIsNotFiniteFailsItsJobWithTheStage) {
-  runner_->fault = [](absl::string_view verb, int) {
-    return verb == "EmbedImage" ? NonFiniteError("embed") : absl::OkStatus();
-  };
-  ASSERT_TRUE(engine_->Submit(MakeJob(1, 3, 2)).ok());
-  RunToTheEnd();
-  ASSERT_EQ(heard_[1]->statuses.size(), 2);
-  for (const absl::Status& status : heard_[1]->statuses) {
-    EXPECT_EQ(status.GetPayload(kNonFiniteStagePayload), "embed");
-  }
 }
 
 TEST_F(EngineTest, CountsCallsThatUnlikeSizesHadToShare) {
