@@ -15,6 +15,7 @@
 #include "pipeline/engine/row_buckets.h"
 #include "tests/support/fake_model_runner.h"
 #include "tests/support/simulated_clock.h"
+#include "tests/support/simulated_requests.h"
 
 namespace image_variations {
 namespace {
@@ -29,37 +30,6 @@ constexpr absl::Duration kEmbedding = absl::Milliseconds(8);
 constexpr absl::Duration kDecode = absl::Milliseconds(12);
 constexpr absl::Duration kRounding = absl::Microseconds(1);
 constexpr int kMostOvertaking = 5;  // jobs of the flood
-
-// What the world knows of a job: what was asked, and what was answered so far.
-struct Asked {
-  Job job;
-  absl::Time arrival;
-  std::optional<absl::Time> cancel_at;
-  bool cancel_sent = false;
-  bool is_flood = false;
-  bool has_begun = false;
-  int order = 0;         // of arrival
-  int embedded_in = -1;  // tick
-  int overtaken_by = 0;  // jobs of the flood, before its first step
-  std::map<int, absl::Status> answers;
-  std::map<int, int> previews;  // by sample
-  int steps_done = 0;
-  bool done = false;
-
-  int steps_total() const { return job.sample_count * static_cast<int>(job.plan->steps.size()); }
-
-  // In line; both have deadlines of their own, or ended up behind all that have.
-  bool Before(const Asked& other) const {
-    return std::pair(job.deadline, order) < std::pair(other.job.deadline, other.order);
-  }
-
-  absl::Time effective_deadline() const {
-    const StepBatcherOptions defaults;
-    return std::min(job.deadline,
-                    arrival + (job.priority == Priority::kBatch ? defaults.batch_target
-                                                                : defaults.interactive_target));
-  }
-};
 
 class World final : public EngineObserver {
  public:
@@ -144,42 +114,14 @@ class World final : public EngineObserver {
     JobId id_;
   };
 
-  int Draw(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); }
   bool Chance(double p) { return std::bernoulli_distribution(p)(random_); }
 
   void Ask(int number) {
-    const JobId id{static_cast<uint64_t>(number)};
-    auto plan = std::make_shared<SamplerPlan>();
-    for (int step = Draw(1, 6); step > 0; --step) {
-      plan->steps.push_back(
-          {.timestep = static_cast<float>(10 * step), .prediction = static_cast<float>(number)});
-    }
-    const int side = options_.mixed_sizes && Chance(0.3) ? 4 : 8;
-    Asked asked;
-    asked.arrival = clock_.Now() + absl::Milliseconds(Draw(0, 400));
-    asked.job = {
-        .id = id,
-        .source = std::make_shared<Image>(Image{1, 1, {static_cast<uint8_t>(number), 0, 0}}),
-        .plan = plan,
-        .sample_count = Draw(1, 4),
-        .seed = static_cast<uint64_t>(number) * 1000,
-        .guidance_scale = Chance(0.3) ? 1.0f : 3.0f,
-        .latent_width = side,
-        .latent_height = side,
-        .priority = Chance(0.3) ? Priority::kBatch : Priority::kInteractive,
-        .listener = std::make_shared<Listener>(this, id)};
-    asked.job.preview_interval_steps = Draw(0, 3);
-    if (options_.flood) {
-      asked.is_flood = number <= 2 * options_.jobs / 3;
-      asked.job.caller = asked.is_flood ? "flood" : absl::StrCat("guest ", number);
-      asked.job.priority = Priority::kInteractive;
-      if (asked.is_flood) asked.arrival = clock_.Now();
-    } else {
-      if (Chance(0.4)) asked.job.deadline = asked.arrival + absl::Milliseconds(Draw(5, 600));
-      if (Chance(0.2)) asked.cancel_at = asked.arrival + absl::Milliseconds(Draw(0, 200));
-    }
-    if (options_.faults && Chance(0.2)) runner_->seeds_not_finite.insert(asked.job.seed);
-    if (Chance(0.1)) runner_->seeds_unsafe.insert(asked.job.seed);
+    Asked asked = DrawRequest(options_, number, clock_.Now(), random_);
+    const JobId id = asked.job.id;
+    asked.job.listener = std::make_shared<Listener>(this, id);
+    if (asked.is_not_finite) runner_->seeds_not_finite.insert(asked.job.seed);
+    if (asked.is_unsafe) runner_->seeds_unsafe.insert(asked.job.seed);
     arrivals_.emplace_back(asked.arrival, id);
     std::sort(arrivals_.begin(), arrivals_.end());
     asked_.emplace(id, std::move(asked));
