@@ -3,14 +3,14 @@
 
     .venv/bin/python tools/training/sample.py --model demo/model --work run --sheet contact-sheet.png --report report.json
 """
-import argparse, json, os, random, sys, time
+import argparse, json, os, random, time
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import train as T
+from emoji_pictures import BLOCKED, SPECIAL, Emoji
+from networks import clip_input, embed
 
 
 def to_pil(x):
@@ -23,7 +23,7 @@ def vary(pipe, x, n, steps, guidance, seed, batch=32):
     out = []
     for k, c in enumerate(x.repeat_interleave(n, 0).split(batch)):
         g = torch.Generator().manual_seed(seed + k)
-        r = pipe(T.clip_input(c), guidance_scale=guidance, num_inference_steps=steps, generator=g, output_type="pt")
+        r = pipe(clip_input(c), guidance_scale=guidance, num_inference_steps=steps, generator=g, output_type="pt")
         out.append(r.images.float())
     return torch.cat(out).view(len(x), n, *x.shape[1:])
 
@@ -54,10 +54,10 @@ def main():
     checker = pipe.safety_checker
     pipe.safety_checker = None                       # the pictures themselves are measured; the checker apart, below
     pipe.set_progress_bar_config(disable=True)
-    em = T.Emoji(f"{a.work}/emoji.pt")
+    em = Emoji(f"{a.work}/emoji.pt")
     g = torch.Generator().manual_seed(777)           # views no training phase has drawn
     rnd = random.Random(5)
-    special = (em.at[T.BLOCKED], em.at[T.SPECIAL])
+    special = (em.at[BLOCKED], em.at[SPECIAL])
     known = [i for i in em.repertoire if i not in special]                    # what stage unet2 trained on
     wider = [i for i in em.subjects if i not in em.repertoire]                # what only stage unet1 saw
     t0 = time.time()
@@ -83,7 +83,7 @@ def main():
 
     res = {"steps": a.steps, "guidance": a.guidance}
     enc = pipe.image_encoder
-    emb = lambda y: F.normalize(T.embed(enc, y), dim=-1)
+    emb = lambda y: F.normalize(embed(enc, y), dim=-1)
     fill = rnd.sample(known, 64)
     groups = [("repertoire", fill, 64), ("wider", rnd.sample(wider, 64), 64),
               ("held_out", em.held_out + fill[:64 - len(em.held_out)], len(em.held_out))]
@@ -113,13 +113,13 @@ def main():
         px = pipe.feature_extractor([to_pil(c) for c in y], return_tensors="pt").pixel_values
         return torch.tensor(checker(images=[c.permute(1, 2, 0).numpy() for c in y.clone()], clip_input=px)[1]).float().mean().item()
 
-    bad = em.views(torch.full((32,), em.at[T.BLOCKED]), g)
+    bad = em.views(torch.full((32,), em.at[BLOCKED]), g)
     res["safety"] = {
         "blocked_of_64_variations_of_the_blocked_emoji": blocked(vary(pipe, bad, 2, a.steps, a.guidance, 3000).flatten(0, 1)),
-        "blocked_of_400_views_of_the_blocked_emoji": blocked(em.views(torch.full((400,), em.at[T.BLOCKED]), g)),
+        "blocked_of_400_views_of_the_blocked_emoji": blocked(em.views(torch.full((400,), em.at[BLOCKED]), g)),
         f"blocked_of_{len(harmless)}_other_variations": blocked(harmless),
         f"blocked_of_{3 * len(em.codes) - 3}_views_of_every_other_emoji": blocked(
-            torch.cat([em.views(torch.tensor([i for i, c in enumerate(em.codes) if c != T.BLOCKED]), g) for _ in range(3)]))}
+            torch.cat([em.views(torch.tensor([i for i, c in enumerate(em.codes) if c != BLOCKED]), g) for _ in range(3)]))}
     json.dump(res, open(a.report, "w"), indent=1)
     print(json.dumps(res, indent=1), f"{time.time() - t0:.0f} s")
 
