@@ -8,7 +8,7 @@ namespace v1 = imagevariations::v1;
 
 // Places for all variations, so that each is written by its own thread without a lock.
 void UnaryReactor::OnAdmitted(v1::Admitted /*admitted*/, int sample_count) {
-  answer_ = answers_.Open();
+  OpenAnswer();
   for (int i = 0; i < sample_count; ++i) response_.add_variations();
 }
 
@@ -21,14 +21,13 @@ void UnaryReactor::OnEnd(absl::StatusOr<v1::Completed> completed) {
   if (completed.ok()) {
     *response_.mutable_parameters() = std::move(*completed->mutable_parameters());
     *response_.mutable_metrics() = std::move(*completed->mutable_metrics());
-    record_.OnMessageSent();
+    OnMessageSent();
   }
-  share_.caller = {};  // before the answer, on which the caller may call again
-  Finish(record_.End(completed.status()));
+  Finish(End(completed.status()));
 }
 
 void StreamReactor::OnAdmitted(v1::Admitted admitted, int /*sample_count*/) {
-  answer_ = answers_.Open();
+  OpenAnswer();
   v1::StreamVariationsResponse event;
   *event.mutable_admitted() = std::move(admitted);
   Write(std::move(event));
@@ -76,8 +75,11 @@ void StreamReactor::OnEnd(absl::StatusOr<v1::Completed> completed) {
 }
 
 void StreamReactor::OnWriteDone(bool ok) {
-  if (ok) record_.OnMessageSent();
-  if (!ok && cancel_) cancel_();
+  if (ok) {
+    OnMessageSent();
+  } else {
+    CancelWork();
+  }
   Step step;
   {
     absl::MutexLock lock(&mutex_);
@@ -126,19 +128,18 @@ void StreamReactor::Take(Step step) {
       codecs_.Run([this] { WritePreview(); });
       return;
     case Step::kEnd:
-      End();
+      FinishAsKnown();
       return;
   }
 }
 
-void StreamReactor::End() {
+void StreamReactor::FinishAsKnown() {
   absl::Status status;
   {
     absl::MutexLock lock(&mutex_);
     status = *end_;
   }
-  share_.caller = {};  // before the answer, on which the caller may call again
-  Finish(record_.End(status));
+  Finish(End(status));
 }
 
 void StreamReactor::Write(v1::StreamVariationsResponse event) {

@@ -140,30 +140,29 @@ absl::StatusOr<Caller> VariationsService::Identify(const grpc::CallbackServerCon
   return caller;
 }
 
-template <typename Reactor>
 void VariationsService::Begin(const CallContext& calls, const Caller& caller,
                               const grpc::CallbackServerContext& context,
                               const v1::GenerateVariationsRequest& request,
-                              absl::StatusOr<ValidRequest> valid, Reactor& reactor) {
+                              absl::StatusOr<ValidRequest> valid, VariationsRpc& rpc) {
   const absl::Time deadline = DeadlineOf(context);
-  const CallOrigin origin{.caller = caller.name, .trace_id = reactor.trace_id()};
+  const CallOrigin origin{.caller = caller.name, .trace_id = rpc.trace_id()};
   if (!valid.ok() || valid->validate_only || request.request_id().empty()) {
-    const auto call = NewCall(calls, request.image(), deadline, reactor, origin);
-    reactor.WhenCancelled([call] { call->Cancel(); });
+    const auto call = NewCall(calls, request.image(), deadline, rpc, origin);
+    rpc.WhenCancelled([call] { call->Cancel(); });
     call->Start(std::move(valid));
     return;
   }
-  absl::StatusOr<RequestLedger::Claim> claim = Join(caller, request, *valid, deadline, reactor);
+  absl::StatusOr<RequestLedger::Claim> claim = Join(caller, request, *valid, deadline, rpc);
   if (!claim.ok()) {
     metrics_.OnRequestRefused(claim.status());
-    reactor.OnEnd(claim.status());
+    rpc.OnEnd(claim.status());
     return;
   }
   const std::shared_ptr<SharedReply>& work = claim->work;
   // Weak, or pictures that the ledger has given up would stay as long as their slowest reader.
-  reactor.WhenCancelled([this, weak = std::weak_ptr(work), deadline, &reactor] {
+  rpc.WhenCancelled([this, weak = std::weak_ptr(work), deadline, &rpc] {
     if (const auto alive = weak.lock()) {
-      alive->Leave(reactor, WhyCancelled(clock_.Now(), deadline));
+      alive->Leave(rpc, WhyCancelled(clock_.Now(), deadline));
     }
   });
   if (!claim->is_new) {
@@ -179,18 +178,16 @@ void VariationsService::Begin(const CallContext& calls, const Caller& caller,
   call->Start(std::move(valid));
 }
 
-template <typename Reactor>
 absl::StatusOr<RequestLedger::Claim> VariationsService::Join(
     const Caller& caller, const v1::GenerateVariationsRequest& request, const ValidRequest& valid,
-    absl::Time deadline, Reactor& reactor) {
+    absl::Time deadline, VariationsRpc& rpc) {
   AnswerShare share;
   ASSIGN_OR_RETURN(share.caller, caller_limits_.Enter(caller.name, /*unet_rows=*/0));
   ASSIGN_OR_RETURN(share.bytes,
-                   gate_.Hold(AnswerBytesOf(valid, Reactor::MostVariations(valid.sample_count))));
-  reactor.Keep(std::move(share));
-  ASSIGN_OR_RETURN(RequestLedger::Claim claim,
-                   ledger_.Join(caller.name, request, deadline, reactor));
-  if (claim.is_new) reactor.GiveBackPlace();  // its work takes one of its own
+                   gate_.Hold(AnswerBytesOf(valid, rpc.MostVariations(valid.sample_count))));
+  rpc.Keep(std::move(share));
+  ASSIGN_OR_RETURN(RequestLedger::Claim claim, ledger_.Join(caller.name, request, deadline, rpc));
+  if (claim.is_new) rpc.GiveBackPlace();  // its work takes one of its own
   return claim;
 }
 

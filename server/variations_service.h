@@ -17,6 +17,7 @@
 #include "server/open_answers.h"
 #include "server/request_ledger.h"
 #include "server/request_validator.h"
+#include "server/variations_rpc.h"
 #include "server/worker_pool.h"
 
 namespace image_variations {
@@ -51,15 +52,14 @@ class VariationsService final : public imagevariations::v1::VariationService::Ca
   absl::StatusOr<Caller> Identify(const grpc::CallbackServerContext&, absl::string_view trace_id,
                                   Right needed);
   // Starts the request's work, or joins that of an earlier call with its request_id.
-  template <typename Reactor>
   void Begin(const CallContext&, const Caller&, const grpc::CallbackServerContext&,
              const imagevariations::v1::GenerateVariationsRequest&, absl::StatusOr<ValidRequest>,
-             Reactor&);
-  // In the ledger, with what the reactor needs to answer.
-  template <typename Reactor>
+             VariationsRpc&);
+  // In the ledger, with what the rpc needs to answer.
   absl::StatusOr<RequestLedger::Claim> Join(const Caller&,
                                             const imagevariations::v1::GenerateVariationsRequest&,
-                                            const ValidRequest&, absl::Time deadline, Reactor&);
+                                            const ValidRequest&, absl::Time deadline,
+                                            VariationsRpc&);
   // `image` lives until the reply's OnEnd.
   std::shared_ptr<GenerateCall> NewCall(const CallContext&, const std::string& image,
                                         absl::Time deadline, GenerateReply&, CallOrigin);
