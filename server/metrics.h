@@ -14,7 +14,8 @@
 #include "pipeline/engine/engine_observer.h"
 #include "pipeline/engine/job.h"
 #include "pipeline/engine/model_runner.h"
-#include "server/metric_registry.h"
+#include "prometheus/histogram.h"
+#include "prometheus/registry.h"
 
 namespace image_variations {
 
@@ -24,7 +25,7 @@ class Metrics {
   explicit Metrics(int engines = 1);
   ~Metrics();
 
-  std::shared_ptr<prometheus::Registry> registry() const { return metrics_.registry(); }
+  std::shared_ptr<prometheus::Registry> registry() const;
   // A table of all metrics, for docs/operating.md.
   std::string Markdown() const;
 
@@ -36,20 +37,20 @@ class Metrics {
   void OnMessageSent(absl::string_view method, absl::string_view type);
 
   // Whether requests are taken; whether the port where they come in answers a call from outside.
-  void SetServing(bool serving) { serving_.Set(serving); }
-  void SetReachable(bool reachable) { reachable_.Set(reachable); }
+  void SetServing(bool serving);
+  void SetReachable(bool reachable);
   // So many times as long as predicted do requests take, as the gate sees it.
-  void SetSlowdown(double slowdown) { slowdown_.Set(slowdown); }
+  void SetSlowdown(double slowdown);
   // A connection was closed at once because there are too many.
-  void OnConnectionRefused() { connections_refused_.Increment(); }
+  void OnConnectionRefused();
 
   // A request for variations came; it ended with this status, or was refused before any work.
-  void OnRequestStarted() { requests_in_flight_.Increment(); }
+  void OnRequestStarted();
   void OnRequestEnded(const absl::Status&, bool was_admitted);
   // It was refused before it began.
   void OnRequestRefused(const absl::Status&);
   // It joined the work or got the answer of an earlier one with its request_id.
-  void OnRequestRepeated() { requests_repeated_.Increment(); }
+  void OnRequestRepeated();
   // An admitted request was answered.
   void OnRequestServed(const JobMetrics&, absl::Duration predicted, absl::Duration actual);
   void OnImageDecoded(absl::Duration);
@@ -60,27 +61,14 @@ class Metrics {
   EngineObserver& engine(int) const;
 
  private:
+  struct All;
   class Engine;
 
   prometheus::Histogram& Stage(prometheus::Labels);
   void CountSample(SampleOutcome, int unet_rows);
   void SetBacklog(size_t engine, absl::Duration) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  MetricRegistry metrics_;
-  MetricRegistry::Family<prometheus::Counter>&rpcs_started_, &rpcs_handled_, &messages_received_,
-      &messages_sent_;
-  MetricRegistry::Family<prometheus::Counter>&requests_, &refusals_, &samples_, &rows_wasted_;
-  MetricRegistry::Family<prometheus::Histogram>&rpc_seconds_, &stage_seconds_;
-  MetricRegistry::Family<prometheus::Gauge>&model_, &step_cost_, &device_memory_;
-  prometheus::Counter &connections_refused_, &requests_repeated_;
-  MetricRegistry::Family<prometheus::Counter>&unet_calls_, &unet_rows_, &padded_rows_,
-      &batch_key_splits_, &out_of_memory_;
-  prometheus::Gauge &serving_, &reachable_;
-  MetricRegistry::Family<prometheus::Gauge>& device_lost_;
-  prometheus::Gauge& requests_in_flight_;
-  MetricRegistry::Family<prometheus::Gauge>&samples_running_, &samples_waiting_;
-  prometheus::Gauge &backlog_, &slowdown_;
-  prometheus::Histogram &queue_seconds_, &admission_error_seconds_;
+  const std::unique_ptr<All> all_;
   std::vector<std::unique_ptr<Engine>> engines_;
   absl::Mutex mutex_;
   std::vector<absl::Duration> backlogs_ ABSL_GUARDED_BY(mutex_);  // by engine
