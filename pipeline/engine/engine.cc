@@ -1,7 +1,6 @@
 #include "pipeline/engine/engine.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -203,10 +202,11 @@ absl::Status Engine::DenoiseSamples(absl::Span<const Placement> samples,
   const int padded_rows = cost_.unet.PaddedRows(unet_rows);
   const LatentSize size = jobs_.at(samples[0].sample.job)->size();
   const absl::Time begin = clock_.Now();
-  std::optional<Beat> beat(std::in_place, heartbeat_, "denoise", begin,
-                           cost_.unet.Predict(size.area(), unet_rows), &predicted_);
-  const auto finite = runner_->Denoise(rows, padded_rows);
-  beat.reset();
+  const auto finite = [&] {
+    const Beat beat(heartbeat_, "denoise", begin, cost_.unet.Predict(size.area(), unet_rows),
+                    &predicted_);
+    return runner_->Denoise(rows, padded_rows);
+  }();
   const absl::Time end = clock_.Now();
   if (absl::IsResourceExhausted(finite.status())) {
     observer_.OnOutOfMemory(padded_rows);
