@@ -1,7 +1,6 @@
 #include "pipeline/engine/step_cost.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace image_variations {
 namespace {
@@ -9,61 +8,81 @@ namespace {
 constexpr double kForgetting =
     0.98;  // weight of the past after one more observation: about the last 50 calls count
 constexpr double kForgettingWhenSlower = 0.1;
-constexpr double kWorthwhile = 1.03;  // of the best time per row
+constexpr double kWorthwhile = 1.03;   // of the best time per row
+constexpr double kLeastSpread = 0.01;  // mean square of rows beside their mean
 
 }  // namespace
 
-void StepCostModel::Observe(int64_t latent_area, int rows, absl::Duration time) {
-  if (!fits_.contains(latent_area)) fits_.emplace(latent_area, Scaled(latent_area));
-  Fit& fit = fits_.at(latent_area);
-  const double x = PaddedRows(rows);
-  const double y = absl::ToDoubleSeconds(time);
-  double forgetting = kForgetting;
-  if (fit.weight > 0) {
-    const OutlierFilter::Verdict verdict = fit.filter.Judge(y, fit.base + fit.per_row * x);
-    if (verdict == OutlierFilter::Verdict::kHiccup) return;
-    if (verdict == OutlierFilter::Verdict::kSlowerFromNowOn) forgetting = kForgettingWhenSlower;
-  }
-  for (double* sum : {&fit.weight, &fit.rows, &fit.seconds, &fit.rows_rows, &fit.rows_seconds}) {
-    *sum *= forgetting;
-  }
-  fit.weight += 1;
-  fit.rows += x;
-  fit.seconds += y;
-  fit.rows_rows += x * x;
-  fit.rows_seconds += x * y;
-
-  const double mean_rows = fit.rows / fit.weight;
-  const double mean_seconds = fit.seconds / fit.weight;
-  const double variance = fit.rows_rows / fit.weight - mean_rows * mean_rows;
-  if (variance > 0.01) {
-    const double covariance = fit.rows_seconds / fit.weight - mean_rows * mean_seconds;
-    fit.per_row = std::clamp(covariance / variance, 0.0, mean_seconds / mean_rows);
-    fit.base = mean_seconds - fit.per_row * mean_rows;
-    return;
-  }
-  // Calls of one row count only: the shape stays what it was and the scale follows. A cost without
-  // any shape counts as all base, so that wider calls are tried.
-  const double known = fit.base + fit.per_row * mean_rows;
-  fit.per_row *= known > 0 ? mean_seconds / known : 0;
-  fit.base = mean_seconds - fit.per_row * mean_rows;
+void StepCostModel::Sums::Forget(double share_kept) {
+  for (double* sum : {&weight, &rows, &seconds, &rows_rows, &rows_seconds}) *sum *= share_kept;
 }
 
-StepCostModel::Fit StepCostModel::Scaled(int64_t latent_area) const {
-  if (fits_.empty()) return {};
-  auto nearest = fits_.lower_bound(latent_area);
-  if (nearest == fits_.end()) --nearest;
+void StepCostModel::Sums::Add(double more_rows, double more_seconds) {
+  weight += 1;
+  rows += more_rows;
+  seconds += more_seconds;
+  rows_rows += more_rows * more_rows;
+  rows_seconds += more_rows * more_seconds;
+}
+
+void StepCostModel::Observe(int64_t latent_area, int rows, absl::Duration time) {
+  if (!tracks_.contains(latent_area)) tracks_.emplace(latent_area, Scaled(latent_area));
+  Track& track = tracks_.at(latent_area);
+  const double x = PaddedRows(rows);
+  const double y = absl::ToDoubleSeconds(time);
+  double share_kept = kForgetting;
+  if (track.latest.weight > 0) {
+    const OutlierFilter::Verdict verdict = track.filter.Judge(y, track.line.At(x));
+    if (verdict == OutlierFilter::Verdict::kHiccup) return;
+    if (verdict == OutlierFilter::Verdict::kSlowerFromNowOn) share_kept = kForgettingWhenSlower;
+  }
+  track.latest.Forget(share_kept);
+  track.latest.Add(x, y);
+  track.line = LineThrough(track);
+}
+
+// Through the mean of the latest calls. A cost without any shape counts as all base, so that wider
+// calls are tried.
+StepCostModel::Line StepCostModel::LineThrough(const Track& track) {
+  const double mean_rows = track.latest.mean_rows();
+  const double mean_seconds = track.latest.mean_seconds();
+  const auto at_scale = [&](const Line& line) {
+    return line.At(mean_rows) > 0 ? mean_seconds / line.At(mean_rows) * line.per_row : 0;
+  };
+  const double spread = track.latest.spread() + track.kept_spread;
+  // Calls of one row count only tell no shape: it stays what it was.
+  double per_row = at_scale(track.line);
+  if (spread > kLeastSpread * track.latest.weight) {
+    per_row = (track.latest.co_spread() + track.kept_spread * at_scale(track.kept)) / spread;
+  }
+  per_row = std::clamp(per_row, 0.0, mean_seconds / mean_rows);
+  return {mean_seconds - per_row * mean_rows, per_row};
+}
+
+void StepCostModel::KeepShape() {
+  for (auto& [area, track] : tracks_) {
+    track.kept = track.line;
+    track.kept_spread = track.latest.spread();
+  }
+}
+
+StepCostModel::Track StepCostModel::Scaled(int64_t latent_area) const {
+  if (tracks_.empty()) return {};
+  auto nearest = tracks_.lower_bound(latent_area);
+  if (nearest == tracks_.end()) --nearest;
   const double scale = static_cast<double>(latent_area) / static_cast<double>(nearest->first);
-  return {.base = scale * nearest->second.base, .per_row = scale * nearest->second.per_row};
+  const Track& of = nearest->second;
+  return {.line = {scale * of.line.base, scale * of.line.per_row},
+          .kept = of.kept,
+          .kept_spread = of.kept_spread};
 }
 
 absl::Duration StepCostModel::Predict(int64_t latent_area, int rows) const {
-  const Fit fit = Scaled(latent_area);
-  return absl::Seconds(fit.base + fit.per_row * PaddedRows(rows));
+  return absl::Seconds(Scaled(latent_area).line.At(PaddedRows(rows)));
 }
 
 int StepCostModel::EfficientRows(int64_t latent_area, int max_rows) const {
-  if (fits_.empty()) return max_rows;
+  if (tracks_.empty()) return max_rows;
   const auto per_row = [&](int rows) {
     return absl::ToDoubleSeconds(Predict(latent_area, rows)) / rows;
   };
@@ -78,7 +97,7 @@ int StepCostModel::EfficientRows(int64_t latent_area, int max_rows) const {
 
 std::vector<int64_t> StepCostModel::areas() const {
   std::vector<int64_t> areas;
-  for (const auto& [area, fit] : fits_) areas.push_back(area);
+  for (const auto& [area, track] : tracks_) areas.push_back(area);
   return areas;
 }
 

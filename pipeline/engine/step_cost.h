@@ -24,6 +24,10 @@ class StepCostModel {
   // Takes in one measured call that took `rows`, its padding not counted. A hiccup does not count;
   // a device that has become slower does.
   void Observe(int64_t latent_area, int rows, absl::Duration);
+  // From now on, whatever is observed, the shape leans on what was measured until now, at the scale
+  // of what is observed: calls of few rows do not tell what many take, and calls that are believed
+  // to gain nothing by more rows stay few.
+  void KeepShape();
 
   // Of a call that takes `rows` and is padded; zero while nothing was observed.
   absl::Duration Predict(int64_t latent_area, int rows) const;
@@ -41,17 +45,33 @@ class StepCostModel {
   std::vector<int64_t> areas() const;
 
  private:
-  struct Fit {  // exponentially forgetting least squares over (rows, seconds)
+  struct Line {  // seconds
+    double base = 0, per_row = 0;
+    double At(double rows) const { return base + per_row * rows; }
+  };
+  struct Sums {  // over measured calls, for exponentially forgetting least squares
     double weight = 0, rows = 0, seconds = 0, rows_rows = 0, rows_seconds = 0;
-    double base = 0, per_row = 0;  // seconds
+    void Forget(double share_kept);
+    void Add(double rows, double seconds);
+    double mean_rows() const { return rows / weight; }
+    double mean_seconds() const { return seconds / weight; }
+    double spread() const { return rows_rows - rows * mean_rows(); }
+    double co_spread() const { return rows_seconds - rows * mean_seconds(); }
+  };
+  struct Track {
+    Line line;
+    Sums latest{};
+    Line kept{};             // what the shape leans on ...
+    double kept_spread = 0;  // ... as much as on calls of this spread
     OutlierFilter filter{};
   };
 
-  // The nearest area's cost, scaled to this area; its sums are left out.
-  Fit Scaled(int64_t latent_area) const;
+  static Line LineThrough(const Track&);
+  // The nearest area's cost, scaled to this area; its latest calls are left out.
+  Track Scaled(int64_t latent_area) const;
 
   std::vector<int> row_buckets_;
-  std::map<int64_t, Fit> fits_;
+  std::map<int64_t, Track> tracks_;
 };
 
 }  // namespace image_variations

@@ -123,6 +123,7 @@ absl::Status WarmUp(ModelRunner& runner, const Clock& clock, int max_rows, absl:
                     CostModel* cost) {
   absl::Status status = TimeOtherStages(runner, clock, cost);
   if (status.ok()) status = TimeCalls(runner, clock, max_rows, budget, cost);
+  cost->unet.KeepShape();
   runner.Forget(kWarmUpJob);
   return status;
 }

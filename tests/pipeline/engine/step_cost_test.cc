@@ -70,6 +70,38 @@ TEST(StepCostModel, KeepsTheShapeWhenOnlyOneRowCountIsSeenForLong) {
   EXPECT_EQ(cost.EfficientRows(kArea, 16), 1);
 }
 
+// A small model on a CPU: while two callers are served, calls have four rows and share the cores
+// with the callers' pictures. Calls that are believed to cost in proportion stay narrow for good.
+TEST(StepCostModel, WhatTwoCallersCostDoesNotTellThatManyRowsGainNothing) {
+  StepCostModel cost = Measured(6, 2);
+  cost.KeepShape();
+  for (int call = 0; call < 1000; ++call) {
+    cost.Observe(kArea, 2, absl::Milliseconds(10));
+    cost.Observe(kArea, 4, absl::Milliseconds(20));
+  }
+  EXPECT_GE(cost.EfficientRows(kArea, 16), 12);
+  EXPECT_NEAR(Ms(cost.Predict(kArea, 3)), 15, 1);
+}
+
+TEST(StepCostModel, CallsOfManyWidthsTellAnotherShapeThanTheOneKept) {
+  StepCostModel cost = Measured(6, 2);
+  cost.KeepShape();
+  for (int call = 0; call < 400; ++call) {
+    const int rows = 1 + call % 16;
+    cost.Observe(kArea, rows, absl::Milliseconds(100 + rows));
+  }
+  EXPECT_NEAR(Ms(cost.Predict(kArea, 1)), 101, 10);
+  EXPECT_NEAR(Ms(cost.Predict(kArea, 16)), 116, 10);
+}
+
+TEST(StepCostModel, AKeptShapeHasTheScaleOfWhatIsObserved) {
+  StepCostModel cost = Measured(6, 2);
+  cost.KeepShape();
+  for (int call = 0; call < 400; ++call) cost.Observe(kArea, 2, absl::Milliseconds(20));
+  EXPECT_NEAR(Ms(cost.Predict(kArea, 2)), 20, 0.1);
+  EXPECT_NEAR(Ms(cost.Predict(kArea, 16)), 76, 1);
+}
+
 TEST(StepCostModel, AHiccupDoesNotCount) {
   StepCostModel cost = Measured(30, 5);
   cost.Observe(kArea, 4, absl::Seconds(30));

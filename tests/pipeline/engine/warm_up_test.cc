@@ -93,5 +93,16 @@ TEST(WarmUp, OfASizeThatCannotBeHalvedMeasuresItWhateverItTakes) {
   EXPECT_THAT(runner.calls, ElementsAre(Pair(8, 1), Pair(8, 2)));
 }
 
+TEST(WarmUp, ItsShapeIsKeptWhateverNarrowCallsCost) {
+  SimulatedClock clock;
+  TimedRunner runner(512, absl::Milliseconds(10), clock);  // each row costs its share
+  CostModel cost;
+  ASSERT_TRUE(WarmUp(runner, clock, /*max_rows=*/16, kBudget, &cost).ok());
+  for (int call = 0; call < 200; ++call) {
+    cost.unet.Observe(64 * 64, 1 + call % 2, absl::Milliseconds(20));
+  }
+  EXPECT_LE(cost.unet.EfficientRows(64 * 64, 16), 6);
+}
+
 }  // namespace
 }  // namespace image_variations
