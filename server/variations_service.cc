@@ -233,68 +233,68 @@ grpc::ServerWriteReactor<v1::StreamVariationsResponse>* VariationsService::Strea
   return reactor;
 }
 
+grpc::ServerUnaryReactor* VariationsService::Inspect(
+    grpc::CallbackServerContext& context, const char* method,
+    absl::FunctionRef<absl::Status()> fill_response) {
+  RpcRecord record(metrics_, clock_, context, method, kUnary);
+  absl::Status status = Identify(context, record.trace_id(), Right::kInspect).status();
+  if (status.ok()) status = fill_response();
+  if (status.ok()) record.OnMessageSent();
+  grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
+  reactor->Finish(record.End(status));
+  return reactor;
+}
+
 grpc::ServerUnaryReactor* VariationsService::GetModel(grpc::CallbackServerContext* context,
                                                       const v1::GetModelRequest* /*request*/,
                                                       v1::GetModelResponse* response) {
-  RpcRecord record(metrics_, clock_, *context, "GetModel", kUnary);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  if (const absl::Status known = Identify(*context, record.trace_id(), Right::kInspect).status();
-      !known.ok()) {
-    reactor->Finish(record.End(known));
-    return reactor;
-  }
-  const CallContext* serving = serving_;
-  if (serving == nullptr) {
-    reactor->Finish(record.End(gate_.closed()));
-    return reactor;
-  }
-  const EnginePool& engines = serving->engines;
+  return Inspect(*context, "GetModel", [&] {
+    const CallContext* serving = serving_;
+    if (serving == nullptr) return gate_.closed();
+    Describe(*serving, *response);
+    return absl::OkStatus();
+  });
+}
+
+void VariationsService::Describe(const CallContext& calls, v1::GetModelResponse& response) const {
+  const EnginePool& engines = calls.engines;
   const ModelInfo& model = engines.at(0).model();
-  response->set_model_id(model.model_id);
-  response->set_revision(model.revision);
-  response->mutable_component_sha256()->insert(model.component_sha256.begin(),
-                                               model.component_sha256.end());
-  response->set_device(model.device);
-  response->set_dtype(model.dtype);
-  for (const SamplerInfo& sampler : serving->validator.samplers()) {
-    response->add_samplers(std::string(sampler.name));
+  response.set_model_id(model.model_id);
+  response.set_revision(model.revision);
+  response.mutable_component_sha256()->insert(model.component_sha256.begin(),
+                                              model.component_sha256.end());
+  response.set_device(model.device);
+  response.set_dtype(model.dtype);
+  for (const SamplerInfo& sampler : calls.validator.samplers()) {
+    response.add_samplers(std::string(sampler.name));
   }
-  *response->mutable_defaults() = serving->validator.defaults();
-  *response->mutable_limits() = serving->validator.limits();
-  response->set_safety(engine_options_.safety == SafetyMode::kRequired ? "required" : "off");
-  response->set_fingerprint(model.fingerprint);
+  *response.mutable_defaults() = calls.validator.defaults();
+  *response.mutable_limits() = calls.validator.limits();
+  response.set_safety(engine_options_.safety == SafetyMode::kRequired ? "required" : "off");
+  response.set_fingerprint(model.fingerprint);
   bool is_reproducible = true;
   for (int i = 0; i < engines.size(); ++i) {
     is_reproducible = is_reproducible && engines.at(i).model().reproducible;
-    SetDevice(engines.at(i).model(), *response->add_devices());
+    SetDevice(engines.at(i).model(), *response.add_devices());
   }
-  response->set_reproducible(is_reproducible);
-  response->set_server_version(IV_VERSION);
-  record.OnMessageSent();
-  reactor->Finish(record.End(absl::OkStatus()));
-  return reactor;
+  response.set_reproducible(is_reproducible);
+  response.set_server_version(IV_VERSION);
 }
 
 grpc::ServerUnaryReactor* VariationsService::GetServerStatus(
     grpc::CallbackServerContext* context, const v1::GetServerStatusRequest* /*request*/,
     v1::GetServerStatusResponse* response) {
-  RpcRecord record(metrics_, clock_, *context, "GetServerStatus", kUnary);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  if (const absl::Status known = Identify(*context, record.trace_id(), Right::kInspect).status();
-      !known.ok()) {
-    reactor->Finish(record.End(known));
-    return reactor;
-  }
-  response->set_state(StateOf(lifecycle_.state()));
-  if (const CallContext* serving = serving_) {
-    for (int i = 0; i < serving->engines.size(); ++i) {
-      SetStatus(serving->engines.at(i), engine_options_.batcher.max_rows, *response->add_devices());
+  return Inspect(*context, "GetServerStatus", [&] {
+    response->set_state(StateOf(lifecycle_.state()));
+    if (const CallContext* serving = serving_) {
+      for (int i = 0; i < serving->engines.size(); ++i) {
+        SetStatus(serving->engines.at(i), engine_options_.batcher.max_rows,
+                  *response->add_devices());
+      }
+      SumUp(*response);
     }
-    SumUp(*response);
-  }
-  record.OnMessageSent();
-  reactor->Finish(record.End(absl::OkStatus()));
-  return reactor;
+    return absl::OkStatus();
+  });
 }
 
 }  // namespace image_variations

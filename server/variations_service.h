@@ -4,6 +4,7 @@
 #include <atomic>
 #include <memory>
 
+#include "absl/functional/function_ref.h"
 #include "imagevariations/v1/image_variations.grpc.pb.h"
 #include "pipeline/base/clock.h"
 #include "pipeline/engine/engine.h"
@@ -60,6 +61,11 @@ class VariationsService final : public imagevariations::v1::VariationService::Ca
                                             const imagevariations::v1::GenerateVariationsRequest&,
                                             const ValidRequest&, absl::Time deadline,
                                             VariationsRpc&);
+  // An rpc about the server, of `method`, a literal: who may call is told what `fill_response`
+  // says.
+  grpc::ServerUnaryReactor* Inspect(grpc::CallbackServerContext&, const char* method,
+                                    absl::FunctionRef<absl::Status()> fill_response);
+  void Describe(const CallContext&, imagevariations::v1::GetModelResponse&) const;
   // `image` lives until the reply's OnEnd.
   std::shared_ptr<GenerateCall> NewCall(const CallContext&, const std::string& image,
                                         absl::Time deadline, GenerateReply&, CallOrigin);
