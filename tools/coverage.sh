@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 build=build/coverage
 tests=(codec_test jpeg_test png_test exif_orientation_test corpora_test folder_test json_value_test config_reader_test
   safetensors_test safetensors_header_test model_config_test weight_files_test hub_cache_test manifest_test model_dir_test
-  request_validator_test config_test json_web_token_test token_table_test authenticator_test trace_context_test
+  request_validator_test variations_service_test limits_test refusals_test config_test json_web_token_test
+  token_table_test authenticator_test identity_test trace_context_test
   decode_fuzz safetensors_fuzz config_fuzz request_fuzz identity_fuzz)
 
 tools/setup.sh dev
