@@ -60,11 +60,12 @@ std::map<std::string, TensorView> TowerTensors(const ComponentWeights& weights) 
   return tensors;
 }
 
-// Compares all bytes, which is what a digest stands for, and lets the second one's pages go.
+// Compares all bytes, which is what a digest stands for, and lets their pages go.
 bool HaveTheSameTower(const ComponentWeights& first, const ComponentWeights& second) {
   return absl::c_equal(TowerTensors(first), TowerTensors(second), [](const auto& a, const auto& b) {
     const bool is_same = a.first == b.first && a.second.type == b.second.type &&
                          a.second.shape == b.second.shape && a.second.bytes == b.second.bytes;
+    ComponentWeights::Release(a.second);
     ComponentWeights::Release(b.second);
     return is_same;
   });
