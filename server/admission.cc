@@ -192,16 +192,16 @@ absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request,
   const struct {
     absl::string_view what;
     int64_t inside, asked, limit;
-    int64_t (*of)(const AdmissionLine::Entry&);  // what is free when it has left
+    int64_t (*of)(const LineEntry&);  // what is free when it has left
   } table[] = {
       {"requests", CountRequests(), 1, options_.max_requests,
-       [](const AdmissionLine::Entry&) { return int64_t{1}; }},
+       [](const LineEntry&) { return int64_t{1}; }},
       {"bytes", bytes_inside(), request.bytes, options_.max_bytes,
-       [](const AdmissionLine::Entry& entry) { return entry.bytes; }},
+       [](const LineEntry& entry) { return entry.bytes; }},
       {"samples", sum.samples, request.shape.samples, options_.max_samples,
-       [](const AdmissionLine::Entry& entry) { return int64_t{entry.shape.samples}; }},
+       [](const LineEntry& entry) { return int64_t{entry.shape.samples}; }},
       {"unet_rows", sum.unet_rows, request.shape.unet_rows(), options_.max_unet_rows_ahead,
-       [](const AdmissionLine::Entry& entry) { return entry.unet_rows(); }},
+       [](const LineEntry& entry) { return entry.unet_rows(); }},
   };
   for (const auto& row : table) {
     if (row.inside + row.asked <= row.limit) continue;

@@ -1,18 +1,17 @@
 // The part of the gate before one engine: who was let in, and their future at that engine's costs.
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <limits>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "pipeline/engine/forecast.h"
 #include "pipeline/engine/job.h"
 #include "pipeline/engine/line_order.h"
 #include "server/admission_request.h"
+#include "server/line_future.h"
 #include "server/recent_admissions.h"
 #include "server/retry_promises.h"
 
@@ -33,50 +32,19 @@ struct AdmissionForecast {
 // now in futures.
 class AdmissionLine {
  public:
-  // Effective deadline and arrival.
-  struct Place {
-    double time = 0;
-    uint64_t arrival = 0;
-    auto operator<=>(const Place&) const = default;
-  };
-  struct Entry {
-    Place place;
-    double deadline = 0;  // of its pictures; as place.time
-    double promised = 0;  // by when it was promised to be done; infinite: by no time
-    RequestShape shape;
-    int64_t bytes = 0;
-    int samples_open = 0;
-    int samples_fresh = 0;  // of those, without a step
-    int begun_steps = 0;    // that each of the others has to go
-
-    int64_t unet_rows() const;
-  };
+  using Place = LineEntry::Place;
   // Sums over entries.
   struct Inside {
     int64_t bytes = 0, samples = 0, unet_rows = 0;
-    void Add(const Entry&, int sign);
+    void Add(const LineEntry&, int sign);
     void Add(const Inside&);
-  };
-  // A future with or without a newcomer.
-  struct Outcome {
-    double start = 0, finish = 0;  // the newcomer's
-    int samples_ahead = 0;
-    double newcomer_late = 0;  // beyond its deadline, with the forecast's margin; <= 0: in time
-    double end = 0;            // of all others
-    std::vector<double> ends;  // by entry
-    // By entry, then by comer: beyond what it was promised, with margin. Of those whom the newcomer
-    // goes behind: minus infinity.
-    std::vector<double> late;
-    std::vector<bool> is_lost;  // by entry: late even without margin
-
-    double OthersLate(const Outcome& without) const;
   };
   // What a request would find here.
   struct Offer {
     double place = 0;  // its effective deadline; this and the next from now
     double deadline = std::numeric_limits<double>::infinity();  // of its pictures
-    Outcome with, without;   // the latter only when one of the former is late
-    double others_late = 0;  // the most that it would make another one late, or later
+    LineFuture with, without;  // the latter only when one of the former is late
+    double others_late = 0;    // the most that it would make another one late, or later
     bool is_admissible() const { return with.newcomer_late <= 0 && others_late <= 0; }
   };
   struct Refusal {
@@ -108,24 +76,16 @@ class AdmissionLine {
 
   // From now, by entry.
   std::vector<double> Ends(Forecast&, absl::Time now) const;
-  const std::vector<Entry>& entries() const { return entries_; }
+  const std::vector<LineEntry>& entries() const { return entries_; }
   const Inside& inside() const { return inside_; }
   double slowdown() const { return slowdown_; }
 
  private:
-  struct Newcomer;
-  struct Question;
+  std::vector<LineEntry>::iterator Find(const Place&);
+  StandingLine AsOf(Forecast&, absl::Time now) const;
+  double RetryDelay(const StandingLine&, Newcomer, double late, const LineFuture& without) const;
 
-  std::vector<Entry>::iterator Find(const Place&);
-  Outcome Play(Forecast&, double now, const Newcomer*, double delay,
-               absl::Span<const RetryPromise> comers) const;
-  void AskOfEntries(double now, const Newcomer*, Question*) const;
-  void AskOfComers(double now, const Newcomer*, double delay, absl::Span<const RetryPromise> comers,
-                   Question*) const;
-  double RetryDelay(Forecast&, double now, const Newcomer&, double late,
-                    const Outcome& without) const;
-
-  std::vector<Entry> entries_;  // by place
+  std::vector<LineEntry> entries_;  // by place
   Inside inside_;
   LineOrder order_;
   RetryPromises promises_;

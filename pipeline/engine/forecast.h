@@ -37,9 +37,7 @@ class Forecast {
   Forecast(const CostModel& cost, int max_rows) : cost_(cost), max_rows_(max_rows) {}
 
   // `present`: in order of place. `expected` (in order of arrival) join when their time has come.
-  // The nearest few hundred endings are played step by step as the batcher will choose them; what
-  // comes after is taken to run in efficient calls, one sample after the other. The answer has
-  // present, then expected.
+  // As a Future, all of them. The answer has present, then expected.
   std::vector<ForecastTimes> Play(absl::Span<const ForecastSamples> present,
                                   absl::Span<const ForecastSamples> expected = {});
 

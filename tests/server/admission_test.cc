@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/rpc_status.h"
@@ -152,6 +153,29 @@ TEST(AdmissionGate, ForecastCountsWhatIsAhead) {
   EXPECT_EQ(second.forecast().start, absl::Seconds(8));
   EXPECT_EQ(second.forecast().finish, absl::Seconds(13));
   EXPECT_EQ(second.forecast().samples_ahead, 1);
+}
+
+TEST(AdmissionGate, ALongLineIsForetoldToItsEnd) {
+  Gate gate({.max_requests = 1000});
+  std::vector<AdmissionTicket> line;
+  for (int i = 0; i < 600; ++i) line.push_back(gate.Admit(Work(1), In(absl::Seconds(1000 + i))));
+  line.push_back(gate.Admit(Work(1), In(absl::Seconds(610.5))));  // goes behind 491 of them
+  EXPECT_EQ(line[599].forecast().samples_ahead, 599);
+  EXPECT_NEAR(absl::ToDoubleSeconds(line[599].forecast().start), 599, 1e-3);
+  EXPECT_NEAR(absl::ToDoubleSeconds(line[599].forecast().finish), 600, 1e-3);
+  EXPECT_EQ(line[600].forecast().samples_ahead, 491);
+  EXPECT_NEAR(absl::ToDoubleSeconds(line[600].forecast().finish), 492, 1e-3);
+
+  // Another caller's goes before all but the first: the last one admitted can wait 118 seconds.
+  AdmissionRequest other = Work(117);
+  other.caller = "other";
+  other.only_asks = true;
+  EXPECT_TRUE(gate.Ask(other, In(absl::Seconds(1000))).ok());
+  other.shape.steps = 120;
+  const absl::Status refused = gate.Ask(other, In(absl::Seconds(1000))).status();
+  EXPECT_EQ(ReasonOf(refused), "QUEUE_FULL");
+  EXPECT_TRUE(absl::StrContains(refused.ToString(), "1.4999"))
+      << "seconds that it would be late: " << refused;
 }
 
 TEST(AdmissionGate, ProgressMakesRoom) {
