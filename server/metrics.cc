@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <iterator>
 
 #include "absl/strings/ascii.h"
 #include "server/metric_registry.h"
@@ -20,7 +21,6 @@ constexpr SampleOutcome kOutcomes[] = {SampleOutcome::kGenerated, SampleOutcome:
                                        SampleOutcome::kFailed, SampleOutcome::kCancelled,
                                        SampleOutcome::kExpired};
 constexpr const char* kServerStages[] = {"decode", "encode"};
-constexpr const char* kEngineStages[] = {"embed", "unet", "vae", "safety"};
 // Of refusals that an operator watches.
 constexpr const char* kReasons[] = {
     reason::kInvalidField, reason::kImageUndecodable,    reason::kImageTooLarge,
@@ -163,9 +163,7 @@ struct Metrics::All {
 class Metrics::Engine final : public EngineObserver {
  public:
   Engine(Metrics& metrics, size_t index)
-      : metrics_(metrics), index_(index), labels_{{"engine", std::to_string(index)}} {
-    for (const char* stage : kEngineStages) Stage(stage);
-  }
+      : metrics_(metrics), index_(index), labels_{{"engine", std::to_string(index)}} {}
 
   void SetModel(const ModelInfo&, const CostModel&, absl::string_view version);
 
@@ -196,7 +194,12 @@ class Metrics::Engine final : public EngineObserver {
   prometheus::Gauge& device_lost_ = metrics_.all_->device_lost.Add(labels_);
   prometheus::Gauge& samples_running_ = metrics_.all_->samples_running.Add(labels_);
   prometheus::Gauge& samples_waiting_ = metrics_.all_->samples_waiting.Add(labels_);
-  std::atomic<int64_t> default_area_ = 0;  // of latents; 0 while no model is known
+  prometheus::Histogram& embed_ = Stage("embed");
+  prometheus::Histogram& unet_ = Stage("unet");
+  prometheus::Histogram& vae_ = Stage("vae");
+  prometheus::Histogram& safety_ = Stage("safety");
+  std::array<prometheus::Gauge*, std::size(kCostRows)> step_costs_{};  // once a model is known
+  std::atomic<int64_t> default_area_ = 0;                              // of its latents; 0 before
 };
 
 Metrics::Metrics(int engines)
@@ -321,6 +324,9 @@ void Metrics::Engine::SetModel(const ModelInfo& model, const CostModel& cost,
   labels["fingerprint"] = model.fingerprint;
   labels["version"] = std::string(version);
   metrics_.all_->model.Add(labels).Set(1);
+  for (size_t i = 0; i < step_costs_.size(); ++i) {
+    step_costs_[i] = &metrics_.all_->step_cost.Add(With("rows", std::to_string(kCostRows[i])));
+  }
   default_area_ = int64_t{model.default_width / model.latent_factor} *
                   (model.default_height / model.latent_factor);
   SetCosts(cost);
@@ -343,20 +349,19 @@ void Metrics::Engine::OnTick(const TickReport& tick) {
     unet_rows_.Increment(tick.unet_rows);
     padded_rows_.Increment(tick.padded_rows - tick.unet_rows);
     batch_key_splits_.Increment(tick.batch_key_splits);
-    Stage("unet").Observe(Seconds(tick.denoise_time));
+    unet_.Observe(Seconds(tick.denoise_time));
   }
-  if (tick.embedded_jobs > 0) Stage("embed").Observe(Seconds(tick.embed_time));
+  if (tick.embedded_jobs > 0) embed_.Observe(Seconds(tick.embed_time));
   if (tick.decoded_samples > 0) {
-    Stage("vae").Observe(Seconds(tick.latents_decode_time));
-    Stage("safety").Observe(Seconds(tick.safety_time));
+    vae_.Observe(Seconds(tick.latents_decode_time));
+    safety_.Observe(Seconds(tick.safety_time));
   }
 }
 
 void Metrics::Engine::SetCosts(const CostModel& cost) {
   if (default_area_ == 0) return;
-  for (const int rows : kCostRows) {
-    metrics_.all_->step_cost.Add(With("rows", std::to_string(rows)))
-        .Set(Seconds(cost.unet.Predict(default_area_, rows)));
+  for (size_t i = 0; i < step_costs_.size(); ++i) {
+    step_costs_[i]->Set(Seconds(cost.unet.Predict(default_area_, kCostRows[i])));
   }
 }
 
