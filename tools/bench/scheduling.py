@@ -140,7 +140,7 @@ def percentile(ascending, percent):
 def price_of_same_bytes(a, report):
     price_at(a, report, "bundled model", a.model, "unet/8-guided/64x64", 3 if a.quick else 100, 0.85)
     if a.full_size:
-        price_at(a, report, "full size, 256x256, bf16", a.full_size, "unet/8-guided/256x256", 1 if a.quick else 7, 0.97,
+        price_at(a, report, "full size, 256x256, bf16", a.full_size, "unet/8-guided/256x256", 1 if a.quick else 21, 0.97,
                  "--dtype=bf16")
 
 
