@@ -8,7 +8,7 @@
 namespace image_variations {
 namespace {
 
-constexpr int kExactEndings = 256;
+constexpr int kExactEndings = 64;
 constexpr size_t kLookAhead = 48;  // samples among which the next call is chosen
 static_assert(Future::kNearSamples >= kExactEndings + static_cast<int>(kLookAhead));
 constexpr double kNotBegun = -1;
