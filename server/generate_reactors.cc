@@ -168,11 +168,11 @@ void StreamReactor::WritePreview() {
   }
   if (preview) {
     absl::StatusOr<v1::Preview> encoded = EncodePreview(*preview);
+    absl::MutexLock lock(&mutex_);
     if (encoded.ok()) {
       *written_.mutable_preview() = *std::move(encoded);
       step = Step::kWrite;
     } else {
-      absl::MutexLock lock(&mutex_);
       is_writing_ = false;  // there is no memory for it: left out
       step = NextStep();
     }

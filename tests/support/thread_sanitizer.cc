@@ -1,7 +1,7 @@
 // Lets ThreadSanitizer see through libraries that the distribution builds without it; linked into
 // every test of the tsan preset. absl::Mutex: our own calls of it are wrapped (ld --wrap) and tell
-// what they order. gRPC and civetweb order by means that cannot be seen: a race with one of their
-// threads is not reported.
+// what they order. gRPC, OpenSSL and civetweb order by means that cannot be seen: a race with one
+// of their threads is not reported.
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
@@ -16,6 +16,9 @@ const char* __tsan_default_suppressions() {
          "race:libgpr\n"
          "race:libprometheus-cpp\n"
          "race:libcivetweb\n"
+         "race:libcrypto\n"
+         "race:libssl\n"
+         "race:libupb\n"
          "race:absl::*::Condition\n"  // is evaluated by whoever unlocks, on the waiter's stack
          "race:libabsl_\n"
          "mutex:libgrpc\n"
