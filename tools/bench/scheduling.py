@@ -212,13 +212,18 @@ def process_state(pid):
     return int(fields["VmRSS"].split()[0]) * 1024, len(os.listdir(f"/proc/{pid}/fd")), int(fields["Threads"])
 
 
+def much(a, address, folder):
+    """A caller that asks for much: the widest calls there are, where nobody else wants their rows."""
+    return subprocess.Popen(
+        [os.path.join(a.bin, "image-variations"), "vary", PICTURES[0], "-n", "8", "--steps", "2", "--width", "128",
+         "--height", "128", "--quiet", "--no-sheet", "--force", "-o", folder, "--timeout", "20s", "--server", address],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def slow_readers(a, address, folder, stop):
     """Callers that ask for much and stop reading for a while, one after the other."""
     while not stop.is_set():
-        caller = subprocess.Popen(
-            [os.path.join(a.bin, "image-variations"), "vary", PICTURES[0], "-n", "8", "--steps", "2", "--width", "128",
-             "--height", "128", "--quiet", "--no-sheet", "--force", "-o", folder, "--timeout", "20s", "--server", address],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        caller = much(a, address, folder)
         with contextlib.suppress(ProcessLookupError):
             time.sleep(0.1)
             caller.send_signal(signal.SIGSTOP)
@@ -247,6 +252,7 @@ def soak(a, report):
         with open(no_picture, "w", encoding="ascii") as file:
             file.write("This is no picture.")
         rate = 2 * highest_valid_rate(a, address)
+        much(a, address, folder).wait()  # the memory of wide calls is kept: it is taken before it counts
         stop, run = threading.Event(), []
         reader = threading.Thread(target=slow_readers, args=(a, address, folder, stop))
         load = threading.Thread(target=lambda: run.append(bench(
@@ -261,6 +267,8 @@ def soak(a, report):
         stop.set()
         reader.join()
     run, requests = run[0], run[0]["requests"]
+    print("<!-- resident MB, each minute: " + ", ".join(f"{states[i][1] / 1e6:.1f}" for i in range(0, len(states), 30))
+          + " -->")
     steady = [state for state in states if state[0] >= states[-1][0] / 4] or states
     per_10000 = slope([(t, rss) for t, rss, _, _ in steady]) * seconds / requests["sent"] * 10_000 / 1e6
     minutes = f"{seconds / 60:.3g} minutes at twice the highest valid rate ({rate:g}/s)"
