@@ -161,7 +161,7 @@ class ScaleOut(unittest.TestCase):
             thread.join()
         print(f"scale_out: {ROLLING_RESTARTS} rolling restarts behind {name}: {sum(calls)} calls, {len(errors)} errors", flush=True)
         self.assertEqual(errors, [])
-        self.assertGreater(sum(calls), 100)
+        self.assertGreaterEqual(min(calls), ROLLING_RESTARTS, calls)
 
     def test_a_channel_that_lives_through_restarts_shows_no_error(self):
         replicas = self.replicas(2, [FAKE, "5ms", "--drain-delay", "1s"])
