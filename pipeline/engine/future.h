@@ -11,9 +11,9 @@
 
 namespace image_variations {
 
-// The future of a line, played once. The nearest endings are played step by step as the
-// batcher will choose them; what comes after is taken to run in efficient calls, one sample after
-// the other, and leaves nothing behind but its end: a long line needs no memory of its length.
+// The future of a line, played once. The nearest endings are played step by step as the batcher
+// will choose them; what comes after is taken to run in efficient calls, one sample after the
+// other, and leaves nothing behind but its end: a long line needs no memory of its length.
 class Future {
  public:
   // So many samples with steps to go at the head of the line are enough: no more of them are played

@@ -212,18 +212,13 @@ def process_state(pid):
     return int(fields["VmRSS"].split()[0]) * 1024, len(os.listdir(f"/proc/{pid}/fd")), int(fields["Threads"])
 
 
-def much(a, address, folder):
-    """A caller that asks for much: the widest calls there are, where nobody else wants their rows."""
-    return subprocess.Popen(
-        [os.path.join(a.bin, "image-variations"), "vary", PICTURES[0], "-n", "8", "--steps", "2", "--width", "128",
-         "--height", "128", "--quiet", "--no-sheet", "--force", "-o", folder, "--timeout", "20s", "--server", address],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 def slow_readers(a, address, folder, stop):
     """Callers that ask for much and stop reading for a while, one after the other."""
     while not stop.is_set():
-        caller = much(a, address, folder)
+        caller = subprocess.Popen(
+            [os.path.join(a.bin, "image-variations"), "vary", PICTURES[0], "-n", "8", "--steps", "2", "--width", "128",
+             "--height", "128", "--quiet", "--no-sheet", "--force", "-o", folder, "--timeout", "20s", "--server", address],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         with contextlib.suppress(ProcessLookupError):
             time.sleep(0.1)
             caller.send_signal(signal.SIGSTOP)
@@ -252,7 +247,6 @@ def soak(a, report):
         with open(no_picture, "w", encoding="ascii") as file:
             file.write("This is no picture.")
         rate = 2 * highest_valid_rate(a, address)
-        much(a, address, folder).wait()  # the memory of wide calls is kept: it is taken before it counts
         stop, run = threading.Event(), []
         reader = threading.Thread(target=slow_readers, args=(a, address, folder, stop))
         load = threading.Thread(target=lambda: run.append(bench(
