@@ -98,8 +98,8 @@ class BlockedAttention {
  private:
   static constexpr int64_t kPair = Products<T>::kPair;
 
-  // In one block that is as large as a huge page, so that it lies on one: with small pages each row
-  // or two of a product are another page, more than a processor remembers for its stores.
+  // In one block that is large enough for huge pages: with small ones each row or two of a product
+  // are another page, more than a processor remembers for its stores.
   struct Scratch {
     explicit Scratch(const BlockedAttention& attention)
         : queries_size(kQueriesPerBlock * attention.query_width_ * int64_t{sizeof(T)} / 4),
