@@ -182,14 +182,16 @@ at::Tensor ResnetBlock::Forward(const at::Tensor& x, const at::Tensor& skip,
 
 at::Tensor ResnetBlock::Chain(const at::Tensor& x, const at::Tensor& skip,
                               const at::Tensor& time_bias) const {
+  at::Tensor h = conv1.Forward(norm1.ForwardSiluOfBoth(x, skip));
+  h = norm2.ForwardSilu(h, time_bias);
+  // Now, and not first: it would be in memory beside norm1's result.
   at::Tensor residual = x;
   if (conv_shortcut) residual = FromTokens(conv_shortcut->Forward(ToTokens(x)), x);
   if (skip_shortcut) {
     residual = FromTokens(skip_shortcut->ForwardAdd(ToTokens(skip), ToTokens(residual)), x);
   }
   if (skip.defined() && !skip_shortcut) residual = ToChannelsLast(at::cat({x, skip}, 1));
-  const at::Tensor h = conv1.Forward(norm1.ForwardSiluOfBoth(x, skip));
-  return conv2.ForwardAdd(norm2.ForwardSilu(h, time_bias), residual);
+  return conv2.ForwardAdd(h, residual);
 }
 
 at::Tensor ToTokens(const at::Tensor& x) {
