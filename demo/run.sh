@@ -8,8 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${BIN:-build/release/bin}
 model=${MODEL:-demo/model}
-# Threads that wait give their core away. They spin by default, which on a busy machine takes it from those that work.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+# Threads that wait soon give their core away. By default they spin, which on a busy machine takes it from those that work.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}
 
 case ${1:-} in
   '') pictures=(demo/pictures/penguin.png) output=out/demo sheet=out/demo/contact-sheet.png ;;

@@ -6,6 +6,10 @@ import subprocess
 import sys
 import tempfile
 
+# Threads that wait spin for some microseconds, as those of the container image do, and then give their core away, or a
+# busy machine is all that is measured.
+OPENMP = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}
+
 
 @contextlib.contextmanager
 def running_server(bin_folder, model, flags=(), while_starting=lambda pid: None):
@@ -13,12 +17,10 @@ def running_server(bin_folder, model, flags=(), while_starting=lambda pid: None)
     program = os.path.join(bin_folder, "image-variations-server")
     if not os.access(program, os.X_OK):
         sys.exit(f"no program {program}: make release")
-    # Threads that wait give their core away, or a busy machine is all that is measured.
-    environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [program, "--model", model, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", *flags],
-            stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+            stdout=subprocess.PIPE, stderr=log, text=True, env={**OPENMP, **os.environ})
         try:
             while not select.select([process.stdout], [], [], 0.02)[0]:
                 while_starting(process.pid)

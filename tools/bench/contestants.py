@@ -16,7 +16,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 sys.path.insert(0, os.path.join(ROOT, "tools"))
-from server_process import running_server
+from server_process import OPENMP, running_server
 
 PROTO = "imagevariations/v1/image_variations.proto"
 CALL_SECONDS = 600
@@ -124,12 +124,11 @@ def free_port():
 @contextlib.contextmanager
 def litserve(a, batch_size):
     port = free_port()
-    environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [sys.executable, os.path.join(ROOT, "tools", "bench", "litserve_peer.py"), a.model, str(port), str(batch_size),
              str(a.batch_timeout), str(a.threads)],
-            stdout=log, stderr=log, start_new_session=True, env=environment)
+            stdout=log, stderr=log, start_new_session=True, env={**OPENMP, **os.environ})
         try:
             peer = LitServe(process.pid, port)
             while not peer.is_ready():

@@ -4,6 +4,9 @@ import os
 import subprocess
 import sys
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from server_process import OPENMP
+
 
 class Paced:
     def __init__(self, process):
@@ -23,7 +26,7 @@ def networks(a, model, *flags):
     process = subprocess.Popen(
         [os.path.join(a.bin, "networks_bench"), f"--model={model}", "--paced", *flags], text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env={"OMP_WAIT_POLICY": "passive", **os.environ})
+        env={**OPENMP, **os.environ})
     if process.stdout.readline().strip() != "ready":
         sys.exit(f"networks_bench did not start with {model}")
     try:

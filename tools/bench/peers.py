@@ -18,8 +18,11 @@ import subprocess
 import sys
 import time
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("TORCHINDUCTOR_FREEZING", "1")
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from server_process import OPENMP
+
+for name, value in {**OPENMP, "TORCHINDUCTOR_FREEZING": "1"}.items():
+    os.environ.setdefault(name, value)
 
 import results
 import torch
