@@ -5,21 +5,20 @@
 namespace image_variations {
 namespace {
 
+constexpr int kGuidedRows = 2;
 constexpr double kRounding = 1e-9;  // of a sum of times that was just enough before
 
 }  // namespace
 
 SampleTimes::SampleTimes(const CostModel& cost, int64_t latent_area, int max_rows)
-    : decode(cost.pace.factor() * absl::ToDoubleSeconds(cost.decode.Predict(latent_area))),
+    : step(cost.unet.SecondsUpTo(latent_area, std::max(kGuidedRows, max_rows))),
+      decode(cost.pace.factor() * absl::ToDoubleSeconds(cost.decode.Predict(latent_area))),
       embedding(cost.pace.factor() *
                 absl::ToDoubleSeconds(cost.embedding.Predict(CostModel::kSourceArea))),
       margin(cost.pace.margin()),
-      efficient_rows(cost.unet.EfficientRows(latent_area, max_rows)) {
-  step.push_back(0);
-  for (int rows = 1; rows <= std::max(2, max_rows); ++rows) {
-    step.push_back(cost.pace.factor() *
-                   absl::ToDoubleSeconds(cost.unet.Predict(latent_area, rows)));
-  }
+      efficient_rows(cost.unet.EfficientRows(
+          absl::MakeConstSpan(step).first(static_cast<size_t>(max_rows) + 1))) {
+  for (double& seconds : step) seconds *= cost.pace.factor();
 }
 
 CallChoice::CallChoice(const SampleTimes& times, int row_ceiling, int first_rows)

@@ -66,26 +66,44 @@ void StepCostModel::KeepShape() {
   }
 }
 
-StepCostModel::Track StepCostModel::Scaled(int64_t latent_area) const {
-  if (tracks_.empty()) return {};
+const std::pair<const int64_t, StepCostModel::Track>& StepCostModel::Nearest(
+    int64_t latent_area) const {
   auto nearest = tracks_.lower_bound(latent_area);
   if (nearest == tracks_.end()) --nearest;
-  const double scale = static_cast<double>(latent_area) / static_cast<double>(nearest->first);
-  const Track& of = nearest->second;
-  return {.line = {scale * of.line.base, scale * of.line.per_row},
-          .kept = of.kept,
-          .kept_spread = of.kept_spread};
+  return *nearest;
+}
+
+StepCostModel::Line StepCostModel::LineOf(int64_t latent_area) const {
+  if (tracks_.empty()) return {};
+  const auto& [area, track] = Nearest(latent_area);
+  const double scale = static_cast<double>(latent_area) / static_cast<double>(area);
+  return {scale * track.line.base, scale * track.line.per_row};
+}
+
+StepCostModel::Track StepCostModel::Scaled(int64_t latent_area) const {
+  if (tracks_.empty()) return {};
+  const Track& of = Nearest(latent_area).second;
+  return {.line = LineOf(latent_area), .kept = of.kept, .kept_spread = of.kept_spread};
 }
 
 absl::Duration StepCostModel::Predict(int64_t latent_area, int rows) const {
-  return absl::Seconds(Scaled(latent_area).line.At(PaddedRows(rows)));
+  return absl::Seconds(LineOf(latent_area).At(PaddedRows(rows)));
 }
 
-int StepCostModel::EfficientRows(int64_t latent_area, int max_rows) const {
+std::vector<double> StepCostModel::SecondsUpTo(int64_t latent_area, int max_rows) const {
+  const Line line = LineOf(latent_area);
+  std::vector<double> seconds(static_cast<size_t>(max_rows) + 1);
+  for (int rows = 1; rows <= max_rows; ++rows) {
+    seconds[static_cast<size_t>(rows)] =
+        absl::ToDoubleSeconds(absl::Seconds(line.At(PaddedRows(rows))));
+  }
+  return seconds;
+}
+
+int StepCostModel::EfficientRows(absl::Span<const double> seconds) const {
+  const int max_rows = static_cast<int>(seconds.size()) - 1;
   if (tracks_.empty()) return max_rows;
-  const auto per_row = [&](int rows) {
-    return absl::ToDoubleSeconds(Predict(latent_area, rows)) / rows;
-  };
+  const auto per_row = [&](int rows) { return seconds[static_cast<size_t>(rows)] / rows; };
   // base >= 0: without padding, more rows never cost more per row.
   const int full_rows = RowsWithin(max_rows);
   const double best = per_row(full_rows);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "pipeline/engine/outlier_filter.h"
 #include "pipeline/engine/row_buckets.h"
 
@@ -31,6 +32,8 @@ class StepCostModel {
 
   // Of a call that takes `rows` and is padded; zero while nothing was observed.
   absl::Duration Predict(int64_t latent_area, int rows) const;
+  // The seconds of all calls of 0 to max_rows rows, by rows: the same, read once.
+  std::vector<double> SecondsUpTo(int64_t latent_area, int max_rows) const;
 
   int PaddedRows(int rows) const { return image_variations::PaddedRows(row_buckets_, rows); }
   int RowsWithin(int rows) const { return image_variations::RowsWithin(row_buckets_, rows); }
@@ -39,7 +42,10 @@ class StepCostModel {
   // where more rows cost in proportion (a CPU at full size) that is few, where they are nearly free
   // (a GPU) as many as allowed;
   // max_rows while nothing was observed.
-  int EfficientRows(int64_t latent_area, int max_rows) const;
+  int EfficientRows(int64_t latent_area, int max_rows) const {
+    return EfficientRows(SecondsUpTo(latent_area, max_rows));
+  }
+  int EfficientRows(absl::Span<const double> seconds_up_to_max_rows) const;
 
   // The areas that were measured.
   std::vector<int64_t> areas() const;
@@ -67,6 +73,9 @@ class StepCostModel {
   };
 
   static Line LineThrough(const Track&);
+  const std::pair<const int64_t, Track>& Nearest(int64_t latent_area) const;
+  // The nearest area's, scaled to this area.
+  Line LineOf(int64_t latent_area) const;
   // The nearest area's cost, scaled to this area; its latest calls are left out.
   Track Scaled(int64_t latent_area) const;
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 namespace image_variations {
 namespace {
 
@@ -48,6 +50,18 @@ TEST(StepCostModel, ACallTakesWhatItsRowBucketTakes) {
   EXPECT_NEAR(Ms(cost.Predict(kArea, 5)), 100, 0.01);
   EXPECT_EQ(cost.EfficientRows(kArea, 8), 8);
   EXPECT_EQ(cost.EfficientRows(kArea, 7), 4);  // seven rows take as long as eight
+}
+
+TEST(StepCostModel, AllCallsReadAtOnceCostWhatEachIsPredictedToCost) {
+  StepCostModel cost({1, 2, 4, 8});
+  for (const int rows : {1, 2, 3, 5}) cost.Observe(kArea, rows, absl::Milliseconds(7 + 3 * rows));
+  const std::vector<double> seconds = cost.SecondsUpTo(4 * kArea, 9);
+  ASSERT_EQ(seconds.size(), 10);
+  EXPECT_EQ(seconds[0], 0);
+  for (int rows = 1; rows <= 9; ++rows) {
+    EXPECT_EQ(seconds[static_cast<size_t>(rows)],
+              absl::ToDoubleSeconds(cost.Predict(4 * kArea, rows)));
+  }
 }
 
 TEST(StepCostModel, TriesWideCallsWhileNothingIsKnownOfTheShape) {
