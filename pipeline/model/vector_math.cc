@@ -1,6 +1,8 @@
 #include "pipeline/model/vector_math.h"
 
+#include <algorithm>
 #include <bit>
+#include <cstring>
 
 // GCC makes one function per instruction set and picks one when the program is loaded.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -85,6 +87,19 @@ IV_BODY void MultiplyBody(const float* x, int64_t size, float factor, T* out) {
   for (int64_t i = 0; i < size; ++i) Store(x[i] * factor, out + i);
 }
 
+template <typename T>
+IV_BODY uint32_t CopyAndFindLargestBody(const char* x, int64_t size, T* out) {
+  uint32_t largest = 0;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < size; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, x + i * static_cast<int64_t>(sizeof bits), sizeof bits);
+    largest = std::max(largest, bits & 0x7fffffff);
+    Store(std::bit_cast<float>(bits), out + i);
+  }
+  return largest;
+}
+
 }  // namespace
 
 IV_CLONES void AddMoments(const float* x, const float* origin, int64_t size, float* sums,
@@ -129,6 +144,14 @@ IV_CLONES void Multiply(const float* x, int64_t size, float factor, float* out) 
 
 IV_CLONES void Multiply(const float* x, int64_t size, float factor, BFloat16* out) {
   MultiplyBody(x, size, factor, out);
+}
+
+IV_CLONES uint32_t CopyAndFindLargest(const char* x, int64_t size, float* out) {
+  return CopyAndFindLargestBody(x, size, out);
+}
+
+IV_CLONES uint32_t CopyAndFindLargest(const char* x, int64_t size, BFloat16* out) {
+  return CopyAndFindLargestBody(x, size, out);
 }
 
 }  // namespace image_variations

@@ -30,4 +30,10 @@ void QuickGelu(const c10::BFloat16* x, int64_t size, c10::BFloat16* out);
 void Multiply(const float* x, int64_t size, float factor, float* out);
 void Multiply(const float* x, int64_t size, float factor, c10::BFloat16* out);
 
+// Copies the float32 numbers at `x`, which may be any address, rounded half to even. Returns the
+// bits of the largest magnitude among them, where infinity is larger than numbers and NaN than
+// infinity.
+uint32_t CopyAndFindLargest(const char* x, int64_t size, float* out);
+uint32_t CopyAndFindLargest(const char* x, int64_t size, c10::BFloat16* out);
+
 }  // namespace image_variations

@@ -1,8 +1,11 @@
 #include "pipeline/model/weight_loader.h"
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
+#include "ATen/Parallel.h"
 #include "ATen/ops/aminmax.h"
 #include "ATen/ops/empty.h"
 #include "ATen/ops/from_blob.h"
@@ -11,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "c10/core/alignment.h"
+#include "pipeline/model/vector_math.h"
 
 namespace image_variations {
 namespace {
@@ -44,6 +48,21 @@ bool IsFinite(const at::Tensor& tensor) {
   return std::isfinite(low.item<float>()) && std::isfinite(high.item<float>());
 }
 
+// Copies float32 numbers; whether all are finite in `to`, whose type is T. Of magnitudes, those
+// with larger bits are larger, and bfloat16's infinity begins half a step below its own bits.
+template <typename T>
+bool CopyIsFinite(absl::Span<const char> from, const at::Tensor& to) {
+  constexpr uint32_t kInfinity = std::is_same_v<T, float> ? 0x7f800000 : 0x7f7f8000;
+  constexpr int64_t kGrain = 1 << 15;
+  T* const out = to.mutable_data_ptr<T>();
+  std::atomic<bool> is_finite = true;
+  at::parallel_for(0, to.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    const char* const first = from.data() + begin * static_cast<int64_t>(sizeof(float));
+    if (CopyAndFindLargest(first, end - begin, out + begin) >= kInfinity) is_finite = false;
+  });
+  return is_finite;
+}
+
 void AppendProblem(absl::string_view what, const std::vector<std::string>& tensors,
                    std::string* message) {
   if (tensors.empty()) return;
@@ -66,15 +85,13 @@ at::Tensor WeightLoader::Take(const std::string& name, at::IntArrayRef shape) {
   const auto options = at::TensorOptions().device(placement_.device).dtype(placement_.dtype);
   TensorView view;
   if (!FindShaped(name, shape, &view)) return at::zeros(shape, options);
-  at::Tensor tensor = ToDevice(view, shape);
-  NoteUnlessFinite(name, tensor);
-  return tensor;
+  return ToDevice(name, view, shape);
 }
 
 void WeightLoader::Expect(const std::string& name, at::IntArrayRef shape) {
   TensorView view;
   if (!FindShaped(name, shape, &view)) return;
-  NoteUnlessFinite(name, ToDevice(view, shape));
+  ToDevice(name, view, shape);
   ComponentWeights::Release(view);
 }
 
@@ -117,25 +134,33 @@ bool WeightLoader::FindShaped(const std::string& name, at::IntArrayRef shape, Te
   return true;
 }
 
-at::Tensor WeightLoader::ToDevice(const TensorView& view, at::IntArrayRef shape) const {
-  const at::ScalarType type = ScalarTypeOf(view.type);
+at::Tensor WeightLoader::ToDevice(const std::string& name, const TensorView& view,
+                                  at::IntArrayRef shape) {
+  const at::ScalarType type = ScalarTypeOf(view.type), to = placement_.dtype;
+  const bool is_cpu = placement_.device.is_cpu();
   const bool aligned = reinterpret_cast<uintptr_t>(view.bytes.data()) % c10::gAlignment == 0;
   // ATen has no view of constant memory; in inference nothing writes to weights.
   void* mapped = const_cast<char*>(view.bytes.data());
-  const bool stays_mapped = placement_.device.is_cpu() && type == placement_.dtype && aligned;
-  if (stays_mapped) {  // until it is packed, where it is
-    return at::from_blob(
+  at::Tensor tensor;
+  bool is_finite = true;
+  if (is_cpu && type == to && aligned) {  // stays mapped until it is packed
+    tensor = at::from_blob(
         mapped, shape, [file = weights_, view](void*) { ComponentWeights::Release(view); }, type);
+    is_finite = IsFinite(tensor);
+  } else if (is_cpu && type == at::kFloat && (to == at::kFloat || to == at::kBFloat16)) {
+    tensor = at::empty(shape, to);  // one pass over memory
+    is_finite = to == at::kFloat ? CopyIsFinite<float>(view.bytes, tensor)
+                                 : CopyIsFinite<c10::BFloat16>(view.bytes, tensor);
+    ComponentWeights::Release(view);
+  } else {
+    at::Tensor copy = at::empty(shape, type);
+    std::memcpy(copy.mutable_data_ptr(), mapped, view.bytes.size());
+    ComponentWeights::Release(view);
+    tensor = copy.to(placement_.device, to);
+    is_finite = IsFinite(tensor);
   }
-
-  at::Tensor copy = at::empty(shape, type);
-  std::memcpy(copy.mutable_data_ptr(), mapped, view.bytes.size());
-  ComponentWeights::Release(view);
-  return copy.to(placement_.device, placement_.dtype);
-}
-
-void WeightLoader::NoteUnlessFinite(const std::string& name, const at::Tensor& tensor) {
-  if (!IsFinite(tensor)) not_finite_.push_back(NameWithFile(name));
+  if (!is_finite) not_finite_.push_back(NameWithFile(name));
+  return tensor;
 }
 
 std::string WeightLoader::NameWithFile(const std::string& name) const {

@@ -43,8 +43,8 @@ class WeightLoader {
 
  private:
   bool FindShaped(const std::string& name, at::IntArrayRef shape, TensorView* view);
-  at::Tensor ToDevice(const TensorView&, at::IntArrayRef shape) const;
-  void NoteUnlessFinite(const std::string& name, const at::Tensor&);
+  // Notes `name` if a value is not finite.
+  at::Tensor ToDevice(const std::string& name, const TensorView&, at::IntArrayRef shape);
   std::string NameWithFile(const std::string& name) const;  // with the shard, if there are several
 
   const std::shared_ptr<const ComponentWeights> weights_;

@@ -1,6 +1,8 @@
 #include "pipeline/model/weight_loader.h"
 
+#include <bit>
 #include <cmath>
+#include <fstream>
 
 #include "ATen/ops/equal.h"
 #include "ATen/ops/full.h"
@@ -163,6 +165,37 @@ TEST(WeightLoader, NamesATensorThatOverflowsTheComputeType) {
   WeightLoader loader(component.weights, {.dtype = at::kHalf});
   loader.Take("weight", {2});
   EXPECT_THAT(std::string(std::move(loader).Finish().message()), HasSubstr("not finite: weight"));
+}
+
+TEST(WeightLoader, NamesATensorThatRoundsToInfinity) {
+  const float largest = std::bit_cast<float>(0x7f7f7fff);  // that rounds to a number in bfloat16
+  const Component component({{"large.weight", {2}, -largest},
+                             {"larger.weight", {2}, std::nextafter(largest, INFINITY)},
+                             {"nan.weight", {2}, std::bit_cast<float>(0x7fffffff)}});
+  WeightLoader loader(component.weights, {.dtype = at::kBFloat16});
+  for (const char* name : {"large.weight", "larger.weight", "nan.weight"}) loader.Take(name, {2});
+  EXPECT_THAT(std::string(std::move(loader).Finish().message()),
+              HasSubstr("not finite: larger.weight, nan.weight"));
+}
+
+TEST(WeightLoader, FindsOneBadValueAnywhereInALargeTensor) {
+  constexpr int64_t kCount = 100'000;
+  const Component component({{"first", {1}}, {"weight", {kCount}}});
+  for (const int64_t place : {int64_t{0}, kCount / 2, kCount - 1}) {
+    std::fstream file(component.weights.files[0].path(),
+                      std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-4 * (kCount - place), std::ios::end);
+    const float infinity = INFINITY, one = 1;
+    file.write(reinterpret_cast<const char*>(&infinity), 4).flush();
+    for (const auto type : {at::kFloat, at::kBFloat16}) {
+      WeightLoader loader(component.weights, {.dtype = type});
+      loader.Take("first", {1});
+      loader.Take("weight", {kCount});
+      EXPECT_FALSE(std::move(loader).Finish().ok()) << place;
+    }
+    file.seekp(-4, std::ios::cur);
+    file.write(reinterpret_cast<const char*>(&one), 4).flush();
+  }
 }
 
 TEST(WeightLoader, ABadTensorReadsAsZerosSoThatLoadingGoesOn) {
