@@ -6,9 +6,7 @@
 
 #include "ATen/Parallel.h"
 #include "ATen/TensorOperators.h"
-#include "ATen/ops/einsum.h"
 #include "ATen/ops/empty.h"
-#include "ATen/ops/tensor.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/model/avx512.h"
 #include "pipeline/model/small_product.h"
@@ -98,6 +96,65 @@ IV_AVX512_BF16 void FinishTile(const float* m, int64_t stride, int64_t outputs, 
       }
     }
   }
+}
+
+// G g G^T of 3x3 kernels that follow each other in memory: of `outputs` kernels, `stride` apart.
+// Position i of output o is at u[i][o].
+template <typename T>
+void TransformKernels(const T* kernels, int64_t stride, int64_t outputs,
+                      float (*u)[kOutputsPerBlock]) {
+  float g[9][kOutputsPerBlock];
+  for (int64_t o = 0; o < outputs; ++o) {
+    for (int64_t i = 0; i < 9; ++i) g[i][o] = static_cast<float>(kernels[o * stride + i]);
+  }
+  float rows[4][3][kOutputsPerBlock];
+  const auto transform = [outputs](const float* a, const float* b, const float* c, float* first,
+                                   float* second, float* third, float* fourth) {
+    for (int64_t o = 0; o < outputs; ++o) {
+      first[o] = a[o];
+      second[o] = 0.5f * (a[o] + b[o] + c[o]);
+      third[o] = 0.5f * (a[o] - b[o] + c[o]);
+      fourth[o] = c[o];
+    }
+  };
+  for (int i = 0; i < 3; ++i) {
+    transform(g[i], g[3 + i], g[6 + i], rows[0][i], rows[1][i], rows[2][i], rows[3][i]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    transform(rows[i][0], rows[i][1], rows[i][2], u[4 * i], u[4 * i + 1], u[4 * i + 2],
+              u[4 * i + 3]);
+  }
+}
+
+// One block of outputs, for the first of which `weight` and `packed` are; see PackWinogradWeight.
+template <typename T>
+void PackBlock(const T* weight, int64_t in, int64_t outputs, int64_t position_stride, T* packed) {
+  constexpr int64_t kPair = std::is_same_v<T, float> ? 1 : 2;
+  float u[kPositions][kOutputsPerBlock];
+  for (int64_t channel = 0; channel < in; ++channel) {
+    TransformKernels(weight + 9 * channel, 9 * in, outputs, u);
+    T* const out = packed + channel / kPair * outputs * kPair + channel % kPair;
+    for (int64_t position = 0; position < kPositions; ++position) {
+      for (int64_t o = 0; o < outputs; ++o) {
+        out[position * position_stride + kPair * o] = T(u[position][o]);
+      }
+    }
+  }
+}
+
+template <typename T>
+void PackBlocks(const at::Tensor& weight, const at::Tensor& packed) {
+  const int64_t out = weight.size(0), in = weight.size(1);
+  const T* const from = weight.const_data_ptr<T>();
+  T* const to = packed.mutable_data_ptr<T>();
+  const int64_t blocks = (out + kOutputsPerBlock - 1) / kOutputsPerBlock;
+  at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin * kOutputsPerBlock; first < std::min(out, end * kOutputsPerBlock);
+         first += kOutputsPerBlock) {
+      PackBlock(from + first * in * 9, in, std::min(kOutputsPerBlock, out - first), out * in,
+                to + first * in);
+    }
+  });
 }
 
 template <typename T>
@@ -228,21 +285,14 @@ bool HasWinogradKernel(const at::Tensor& weight) {
 }
 
 at::Tensor PackWinogradWeight(const at::Tensor& weight) {
-  const at::Tensor g =
-      at::tensor({1.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, -0.5, 0.5, 0.0, 0.0, 1.0}, at::kFloat)
-          .view({4, 3});
-  const int64_t out = weight.size(0), in = weight.size(1);
-  const int64_t pair = weight.scalar_type() == at::kFloat ? 1 : 2;
-  at::Tensor packed = at::empty({kPositions, out * in}, weight.options());
-  for (int64_t first = 0; first < out; first += kOutputsPerBlock) {
-    const int64_t outputs = std::min(kOutputsPerBlock, out - first);
-    const at::Tensor exact = weight.narrow(0, first, outputs).to(at::kFloat);
-    const at::Tensor u = at::einsum("ip,ocpq,jq->ijco", {g, exact, g});
-    packed.narrow(1, first * in, outputs * in)
-        .view({kPositions, in / pair, outputs, pair})
-        .copy_(u.reshape({kPositions, in / pair, pair, outputs}).transpose(2, 3));
+  const at::Tensor kernels = weight.contiguous();
+  at::Tensor packed = at::empty({kPositions, weight.size(0), weight.size(1)}, weight.options());
+  if (weight.scalar_type() == at::kFloat) {
+    PackBlocks<float>(kernels, packed);
+  } else {
+    PackBlocks<c10::BFloat16>(kernels, packed);
   }
-  return packed.view({kPositions, out, in});
+  return packed;
 }
 
 at::Tensor RunWinograd(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
