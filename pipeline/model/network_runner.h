@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -48,6 +49,10 @@ class NetworkRunner final : public ModelRunner {
   // Decodes a few small pictures; from then on PreviewLatents works.
   absl::Status FitPreviews();
   void SetReproducible(bool reproducible) { info_.reproducible = reproducible; }
+  void SetIdentity(std::map<std::string, std::string> component_sha256, std::string fingerprint) {
+    info_.component_sha256 = std::move(component_sha256);
+    info_.fingerprint = std::move(fingerprint);
+  }
 
  private:
   // One sample between its steps; (1, channels, h, w) on the device. float64: float32 would lose

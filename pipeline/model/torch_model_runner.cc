@@ -70,10 +70,13 @@ std::string ShortHash(absl::string_view text) {
   return absl::StrFormat("%016x", hash);
 }
 
+using Digests = std::map<std::string, std::string>;
+
 // Everything that the bytes of a picture depend on, beside its request.
-std::string Fingerprint(const ModelInfo& info, const std::string& device_model, int threads) {
+std::string Fingerprint(const Digests& digests, const ModelInfo& info,
+                        const std::string& device_model, int threads) {
   std::string parts;
-  for (const auto& [component, digest] : info.component_sha256) {
+  for (const auto& [component, digest] : digests) {
     absl::StrAppend(&parts, component, "=", digest, ";");
   }
   // The kind of the device and not its number: of equal ones it does not matter which.
@@ -83,8 +86,6 @@ std::string Fingerprint(const ModelInfo& info, const std::string& device_model, 
   return ShortHash(parts);
 }
 
-using Digests = std::map<std::string, std::string>;
-
 // ComponentDigests, by a thread of LibTorch's pool.
 std::future<absl::StatusOr<Digests>> StartDigests(const ModelDir& dir) {
   auto promise = std::make_shared<std::promise<absl::StatusOr<Digests>>>();
@@ -92,15 +93,12 @@ std::future<absl::StatusOr<Digests>> StartDigests(const ModelDir& dir) {
   return promise->get_future();
 }
 
-ModelInfo Describe(const ModelDir& dir, Digests digests, const Placement& placement, int threads,
-                   int max_rows) {
+ModelInfo Describe(const ModelDir& dir, const Placement& placement, int max_rows) {
   ModelInfo info;
   info.model_id = dir.model_id;
   info.revision = dir.revision;
-  info.component_sha256 = std::move(digests);
   info.device = placement.device.str();
   info.dtype = NameOf(placement.dtype);
-  info.fingerprint = Fingerprint(info, DeviceModel(placement.device), threads);
   info.has_safety_checker = dir.safety_checker.has_value();
   info.sampler = dir.sampler;
   info.latent_factor = dir.vae.factor();
@@ -109,37 +107,59 @@ ModelInfo Describe(const ModelDir& dir, Digests digests, const Placement& placem
   return info;
 }
 
+absl::StatusOr<Placement> Place(const TorchModelRunnerOptions& options) {
+  Placement placement;
+  ASSIGN_OR_RETURN(placement.device, ParseDevice(options.device));
+  UseOwnStream(placement.device);
+  LimitMemory(placement.device, options.gpu_memory);
+  ASSIGN_OR_RETURN(placement.dtype, ParseDtype(options.dtype, placement.device));
+  return placement;
+}
+
+using Runner = std::unique_ptr<NetworkRunner>;
+
+// Without its identity.
+absl::StatusOr<Runner> LoadAndTest(const ModelDir& dir, Placement placement,
+                                   const TorchModelRunnerOptions& options) {
+  const auto load = [&]() -> absl::StatusOr<Runner> {
+    auto rows = std::make_unique<RowInvariance>(placement.device.is_cpu()
+                                                    ? RowInvariance::Policy::kRowsAsAlone
+                                                    : RowInvariance::Policy::kWholeBatches);
+    placement.rows = rows.get();
+    ASSIGN_OR_RETURN(Networks networks, LoadNetworks(dir, placement));
+    return std::make_unique<NetworkRunner>(std::move(networks), std::move(rows),
+                                           Describe(dir, placement, options.max_rows),
+                                           options.max_slots);
+  };
+  ASSIGN_OR_RETURN(Runner runner, GuardTorch("loading the model", load));
+  ASSIGN_OR_RETURN(const bool reproducible,
+                   RunSelfTest(*runner, options.max_slots, options.max_rows));
+  runner->SetReproducible(reproducible);
+  if (options.previews) RETURN_IF_ERROR(runner->FitPreviews());
+  return runner;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> MakeTorchModelRunner(
     const ModelDir& dir, const TorchModelRunnerOptions& options) {
   const int share = at::intraop_default_num_threads() / std::max(1, options.cpu_runners);
   const int threads = options.threads > 0 ? options.threads : std::max(1, share);
-  const auto load = [&]() -> absl::StatusOr<std::unique_ptr<NetworkRunner>> {
+  std::string device_model;
+  std::future<absl::StatusOr<Digests>> computed;
+  const auto begin = [&]() -> absl::StatusOr<Placement> {
     SetUpLibTorch(threads);
-    Placement placement;
-    ASSIGN_OR_RETURN(placement.device, ParseDevice(options.device));
-    UseOwnStream(placement.device);
-    LimitMemory(placement.device, options.gpu_memory);
-    ASSIGN_OR_RETURN(placement.dtype, ParseDtype(options.dtype, placement.device));
-    auto rows = std::make_unique<RowInvariance>(placement.device.is_cpu()
-                                                    ? RowInvariance::Policy::kRowsAsAlone
-                                                    : RowInvariance::Policy::kWholeBatches);
-    placement.rows = rows.get();
-    auto computed = StartDigests(dir);
-    absl::StatusOr<Networks> networks = LoadNetworks(dir, placement);
-    // First: a file that differs from the manifest is a better reason than what it breaks.
-    ASSIGN_OR_RETURN(auto digests, computed.get());
-    RETURN_IF_ERROR(networks.status());
-    ModelInfo info = Describe(dir, std::move(digests), placement, threads, options.max_rows);
-    return std::make_unique<NetworkRunner>(*std::move(networks), std::move(rows), std::move(info),
-                                           options.max_slots);
+    ASSIGN_OR_RETURN(const Placement placement, Place(options));
+    device_model = DeviceModel(placement.device);
+    computed = StartDigests(dir);
+    return placement;
   };
-  ASSIGN_OR_RETURN(std::unique_ptr<NetworkRunner> runner, GuardTorch("loading the model", load));
-  ASSIGN_OR_RETURN(const bool reproducible,
-                   RunSelfTest(*runner, options.max_slots, options.max_rows));
-  runner->SetReproducible(reproducible);
-  if (options.previews) RETURN_IF_ERROR(runner->FitPreviews());
+  ASSIGN_OR_RETURN(const Placement placement, GuardTorch("setting up LibTorch", begin));
+  absl::StatusOr<Runner> runner = LoadAndTest(dir, placement, options);
+  // First: a file that differs from the manifest is a better reason than what it breaks.
+  ASSIGN_OR_RETURN(const Digests digests, computed.get());
+  RETURN_IF_ERROR(runner.status());
+  (*runner)->SetIdentity(digests, Fingerprint(digests, (*runner)->info(), device_model, threads));
   return runner;
 }
 
