@@ -38,8 +38,10 @@ class SelfTest {
     for (const int rows : options_.call_rows) {
       // A full call, and one with a dead row where a smaller count does not hold it.
       const int living = std::max(rows - 1, smaller + 1);
-      absl::StatusOr<bool> same = IsSameInCompany(Fill(rows, 0), rows);
-      if (same.ok() && *same) same = IsSameInCompany(Fill(living, 1), rows);
+      absl::StatusOr<bool> same = IsSameInCompany(Fill(rows, 1), rows);
+      if (same.ok() && *same && !options_.in_one_order) {
+        same = IsSameInCompany(Fill(living, 0), rows);
+      }
       if (absl::IsResourceExhausted(same.status())) break;
       if (!same.ok() || !*same) return same;
       smaller = rows;
@@ -113,7 +115,7 @@ Image TrialPicture() {
 absl::StatusOr<bool> IsReproducible(ModelRunner& runner,
                                     absl::FunctionRef<std::string(SlotId)> latents_of,
                                     const SelfTestOptions& options) {
-  RETURN_IF_ERROR(runner.EmbedImage(kTrialJob, TrialPicture(), Preprocessing::kModelCard));
+  RETURN_IF_ERROR(runner.EmbedImage(kTrialJob, TrialPicture(), Preprocessing::kClipProcessor));
   absl::StatusOr<bool> same = SelfTest(runner, latents_of, options).Run();
   runner.Forget(kTrialJob);
   return same;

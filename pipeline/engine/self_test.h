@@ -15,10 +15,11 @@ struct SelfTestOptions {
   std::vector<int> call_rows;  // the row counts of UNet calls that are tried, ascending
   int max_slots = 256;
   int unlike_samples = 4;  // two at least; in larger calls they repeat
+  bool in_one_order = false;
 };
 
-// Runs one step of unlike samples alone, then calls of each row count full of them, in two
-// orders, the second with dead rows where the count has room for them. True if `latents_of` (a
+// Runs one step of unlike samples alone, then calls of each row count full of them and, in another
+// order, with dead rows where the count has room for them. True if `latents_of` (a
 // slot's latents after the step, bit for bit) says the same of every sample wherever it was. Row
 // counts that the device has no memory for are left out. Leaves no job behind; the slots' contents
 // are arbitrary after it. Non-OK: the networks do not run here.

@@ -42,6 +42,7 @@ SelfTestOptions TrialOf(const NetworkRunner& runner, int max_slots, int max_rows
   if (affordable < max_rows) {
     options.call_rows = {3};
     options.unlike_samples = 2;
+    options.in_one_order = true;  // each sample in another row than alone, or beside another
   } else {
     options.call_rows = RowBuckets(max_rows);
   }

@@ -75,6 +75,16 @@ TEST_F(SelfTest, FewSamplesAndOneRowCountShowAnErrorOfCompanyToo) {
   EXPECT_FALSE(Run(small).value());
 }
 
+TEST_F(SelfTest, OneOrderShowsAnErrorWhereverASampleBegins) {
+  const SelfTestOptions small{
+      .size = {8, 8}, .call_rows = {3}, .max_slots = 3, .unlike_samples = 2, .in_one_order = true};
+  EXPECT_TRUE(Run(small).value());
+  for (const int wrong : {0, 1}) {
+    runner_.depends_on_batch = [wrong](int, int first_row) { return first_row == wrong ? 1u : 0u; };
+    EXPECT_FALSE(Run(small).value()) << "row " << wrong;
+  }
+}
+
 TEST_F(SelfTest, LeavesOutWhatTheDeviceHasNoMemoryFor) {
   runner_.fault = [](absl::string_view, int rows) {
     return rows > 8 ? absl::ResourceExhaustedError("planted") : absl::OkStatus();
