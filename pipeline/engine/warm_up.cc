@@ -11,7 +11,7 @@ namespace {
 
 constexpr JobId kWarmUpJob{0};
 constexpr absl::Duration kLongCall = absl::Milliseconds(300);  // nothing else weighs
-constexpr absl::Duration kLongTurn = absl::Seconds(1);         // of the other stages: likewise
+constexpr absl::Duration kLongTurn = absl::Milliseconds(500);  // of the other stages: likewise
 constexpr int kRowsForAShape = 2;  // fewer say nothing of more; more of long calls say little else
 
 constexpr int kSmallPicture = 4;  // its side is the default's divided by this
@@ -106,7 +106,7 @@ absl::Status TimeCalls(ModelRunner& runner, const Clock& clock, int max_rows, ab
     const bool is_first = cost->unet.areas().empty();
     for (int rows = 1; rows <= max_rows; rows *= 2) {
       const absl::Duration expected = cost->unet.Predict(area, rows);
-      const bool is_long = rows > kRowsForAShape && expected > 2 * kLongCall;
+      const bool is_long = rows > kRowsForAShape && expected > kLongCall;
       const bool is_affordable = clock.Now() - begin + expected < budget;
       const bool is_needed = is_first && rows <= kRowsForAShape;
       if (!is_needed && (is_long || !is_affordable)) break;
