@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """How a UNet step grows with its rows: tools/bench/growth.py [--model out/full-size --side 256 --dtype bf16]
 
-Steps of 1 to 8 rows, unlike samples, in turn; a line is fitted through each number of rows' fastest step. Growth is
-linear where the largest residual is small beside the line: no number of rows costs more than its share.
+Steps of 1 to 8 rows, unlike samples, in turn, each between two steps of four rows: machines change their speed, so what
+counts is the share of those. A line is fitted through the medians of all rounds. Growth is linear where the largest
+residual is small beside the line: no number of rows costs more than its share.
 """
 import argparse
 import os
+import statistics
 
 import paced
 import results
 
 ROWS = range(1, 9)
+YARDSTICK = 4   # rows
 
 
 def line_through(points):
@@ -38,15 +41,24 @@ def main():
     parser.add_argument("--rounds", type=int, default=20)
     a = parser.parse_args()
     report = results.Results(a.json, a.quick)
-    wall, cpu = {}, {}
+    shares = {rows: [] for rows in ROWS}   # of wall, of CPU seconds
+    yardsticks = []
     with paced.networks(a, a.model, f"--dtype={a.dtype}", f"--threads={a.threads}") as networks:
-        for turn in range(2 if a.quick else 1 + a.rounds):
+
+        def step(rows):
+            return networks.run(f"unet/{rows}-unguided/{a.side}x{a.side}" if rows > 1 else f"unet/unguided/{a.side}x{a.side}")
+
+        for rows in ROWS:
+            step(rows)   # makes what is kept
+        for _ in range(1 if a.quick else a.rounds):
+            before = step(YARDSTICK)
             for rows in ROWS:
-                many = f"{rows}-" if rows > 1 else ""
-                took = networks.run(f"unet/{many}unguided/{a.side}x{a.side}")
-                if turn > 0:   # the first makes what is kept
-                    for fastest, seconds in zip((wall, cpu), took):
-                        fastest[rows] = min(seconds, fastest.get(rows, seconds))
+                took, after = step(rows), step(YARDSTICK)
+                shares[rows].append([2 * t / (b + e) for t, b, e in zip(took, before, after)])
+                yardsticks.append(after[0])
+                before = after
+    scale = statistics.median(yardsticks)
+    wall, cpu = ({rows: scale * statistics.median(share[i] for share in shares[rows]) for rows in ROWS} for i in (0, 1))
     (residual, worst), (of_cpu, _) = largest_residual(wall), largest_residual(cpu)
     begin, slope = line_through(wall.items())
     report.row(f"step of 1 to 8 rows, {a.model} {a.side}x{a.side} {a.dtype}: off a line by",
