@@ -16,8 +16,10 @@ namespace {
 // From here on one row keeps all cores busy (about a third of a millisecond on a small machine).
 constexpr int64_t kMultiplicationsThatFillTheMachine = 50'000'000;
 
-// Tile registers multiply faster than weights come in, up to this many positions.
-constexpr int64_t kPositionsThatWait = 256;
+// Weights come in slower than they are multiplied, up to this many positions; with tile registers,
+// up to the second number.
+constexpr int64_t kPositionsThatWait = 64;
+constexpr int64_t kPositionsThatWaitOnTiles = 256;
 
 // Another order of additions changes about one in ten thousand after rounding to bfloat16, and
 // every second one in float32.
@@ -73,8 +75,8 @@ std::vector<at::Tensor> RandomLike(at::TensorList inputs, const at::Generator& g
 
 bool FillsTheMachine(const RowInvariance::Work& row, const at::Tensor& input) {
   if (row.positions * row.weights < kMultiplicationsThatFillTheMachine) return false;
-  return row.positions > kPositionsThatWait || input.scalar_type() != at::kBFloat16 ||
-         !HasTileProduct();
+  const bool on_tiles = input.scalar_type() == at::kBFloat16 && HasTileProduct();
+  return row.positions > (on_tiles ? kPositionsThatWaitOnTiles : kPositionsThatWait);
 }
 
 // Tries at least as many results.

@@ -88,6 +88,15 @@ TEST(RowInvariance, AnOperationThatFillsTheMachineIsNeverBatched) {
   EXPECT_THAT(log.rows, ElementsAre(1, 1, 1));
 }
 
+TEST(RowInvariance, AnOperationThatWaitsForItsWeightsIsBatched) {
+  const RowInvariance::Operation operation = {.kind = "double", .row = {64, 20'000'000}};
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  rows.Run(operation, ThreeRows(), Double);
+  CallLog log;
+  rows.Run(operation, ThreeRows(), log);
+  EXPECT_THAT(log.rows, ElementsAre(3));
+}
+
 TEST(RowInvariance, RunAloneIsRowByRowAndKeepsTheOrder) {
   RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
   CallLog log;
