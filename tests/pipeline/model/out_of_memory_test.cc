@@ -2,6 +2,7 @@
 // attention. What networks make of them else is LibTorch's: its oneDNN does not survive an
 // allocation that fails while weights are packed.
 #include "ATen/Parallel.h"
+#include "ATen/ops/empty.h"
 #include "ATen/ops/equal.h"
 #include "ATen/ops/full.h"
 #include "gtest/gtest.h"
@@ -59,7 +60,7 @@ TEST_P(OutOfMemory, InAttention) {
   ExpectAStatusAtEveryAllocation([&] { return attention.Run(); });
 }
 
-// As in the server. For the rest of the process, so it comes last.
+// As in the server. For the rest of the process, so these come last.
 TEST_P(OutOfMemory, InAttentionWhoseMemoryIsKept) {
   KeepTensorMemory();
   const Attention attention(GetParam());
@@ -73,6 +74,15 @@ TEST_P(OutOfMemory, InAttentionWhoseMemoryIsKept) {
         << status << " at allocation " << failed + 1;
   }
   EXPECT_GT(failed, 1);
+}
+
+TEST_P(OutOfMemory, ForATensorThatNoMachineHasRoomFor) {
+  KeepTensorMemory();
+  const absl::Status status = GuardTorch("a tensor", [] {
+    at::empty({int64_t{1} << 50}, GetParam());
+    return absl::OkStatus();
+  });
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted) << status;
 }
 
 INSTANTIATE_TEST_SUITE_P(MappedAndConverted, OutOfMemory,
