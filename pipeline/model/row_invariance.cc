@@ -7,6 +7,7 @@
 #include "ATen/ops/equal.h"
 #include "ATen/ops/neg.h"
 #include "ATen/ops/randn.h"
+#include "ATen/ops/zeros.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/model/tile_product.h"
 
@@ -21,6 +22,13 @@ constexpr int64_t kMultiplicationsThatFillTheMachine = 50'000'000;
 constexpr int64_t kPositionsThatWait = 64;
 constexpr int64_t kPositionsThatWaitOnTiles = 256;
 
+// Rows are put together for products of weights that no core's cache holds: as many as cost hardly
+// more than one.
+constexpr int64_t kWeightsThatAreWaitedFor = 1 << 20;
+constexpr int64_t kPositionsTogether = 64;
+constexpr int64_t kPositionsTogetherOnTiles = 128;
+constexpr int64_t kMostRowsTogether = 4;
+
 // Another order of additions changes about one in ten thousand after rounding to bfloat16, and
 // every second one in float32.
 constexpr int64_t kRoundedResults = 1 << 18;
@@ -28,77 +36,117 @@ constexpr int64_t kRoundedResults = 1 << 18;
 // Kernels may treat the first elements of an unaligned row differently; a row alone is aligned.
 constexpr uintptr_t kAllocationAlignment = 64;
 
-std::vector<at::Tensor> Row(at::TensorList inputs, int64_t row) {
-  std::vector<at::Tensor> rows;
-  rows.reserve(inputs.size());
-  for (const at::Tensor& input : inputs) {
-    if (!input.defined()) {
-      rows.emplace_back();
-      continue;
-    }
-    at::Tensor alone = input.narrow(0, row, 1);
-    const bool aligned =
-        reinterpret_cast<uintptr_t>(alone.const_data_ptr()) % kAllocationAlignment == 0;
-    rows.push_back(aligned ? alone : alone.clone());
+// `count` rows from `first` on, and zeros up to `call_rows`.
+at::Tensor CallOf(const at::Tensor& input, int64_t first, int64_t count, int64_t call_rows) {
+  if (!input.defined()) return {};
+  const at::Tensor rows = input.narrow(0, first, count);
+  if (count < call_rows) {
+    std::vector<int64_t> sizes = input.sizes().vec();
+    sizes[0] = call_rows;
+    const at::Tensor padded =
+        at::zeros(sizes, input.options().memory_format(input.suggest_memory_format()));
+    padded.narrow(0, 0, count).copy_(rows);
+    return padded;
   }
-  return rows;
+  const bool is_aligned =
+      reinterpret_cast<uintptr_t>(rows.const_data_ptr()) % kAllocationAlignment == 0;
+  return is_aligned ? rows : rows.clone();
 }
 
-at::Tensor RowByRow(at::TensorList inputs, RowInvariance::Body body) {
+// In calls of `call_rows`, the last of them filled with zeros.
+at::Tensor InCallsOf(int64_t call_rows, at::TensorList inputs, RowInvariance::Body body) {
   at::Tensor results;
   const int64_t rows = inputs[0].size(0);
-  for (int64_t row = 0; row < rows; ++row) {
-    const at::Tensor result = body(Row(inputs, row));
+  for (int64_t first = 0; first < rows; first += call_rows) {
+    const int64_t count = std::min(call_rows, rows - first);
+    std::vector<at::Tensor> call;
+    for (const at::Tensor& input : inputs) call.push_back(CallOf(input, first, count, call_rows));
+    const at::Tensor result = body(call).narrow(0, 0, count);
+    if (count == rows) return result;
     if (!results.defined()) {
       std::vector<int64_t> sizes = result.sizes().vec();
       sizes[0] = rows;
       results = at::empty(sizes, result.options(), result.suggest_memory_format());
     }
-    results.narrow(0, row, 1).copy_(result);
+    results.narrow(0, first, count).copy_(result);
   }
   return results;
 }
 
-std::vector<at::Tensor> RandomLike(at::TensorList inputs, const at::Generator& generator) {
+at::Tensor RowByRow(at::TensorList inputs, RowInvariance::Body body) {
+  return InCallsOf(1, inputs, body);
+}
+
+// Of as many rows.
+std::vector<at::Tensor> RandomLike(at::TensorList inputs, int64_t rows,
+                                   const at::Generator& generator) {
   std::vector<at::Tensor> random;
   for (const at::Tensor& input : inputs) {
     if (!input.defined()) {
       random.emplace_back();
       continue;
     }
-    random.push_back(at::randn(input.sizes(), generator, input.options().dtype(at::kFloat))
+    std::vector<int64_t> sizes = input.sizes().vec();
+    sizes[0] = rows;
+    random.push_back(at::randn(sizes, generator, input.options().dtype(at::kFloat))
                          .to(input.scalar_type())
                          .contiguous(input.suggest_memory_format()));
   }
   return random;
 }
 
+bool RunsOnTiles(const at::Tensor& input) {
+  return input.scalar_type() == at::kBFloat16 && HasTileProduct();
+}
+
 bool FillsTheMachine(const RowInvariance::Work& row, const at::Tensor& input) {
   if (row.positions * row.weights < kMultiplicationsThatFillTheMachine) return false;
-  const bool on_tiles = input.scalar_type() == at::kBFloat16 && HasTileProduct();
-  return row.positions > (on_tiles ? kPositionsThatWaitOnTiles : kPositionsThatWait);
+  return row.positions > (RunsOnTiles(input) ? kPositionsThatWaitOnTiles : kPositionsThatWait);
+}
+
+// How many rows cost hardly more than one.
+int64_t RowsTogether(const RowInvariance::Work& row, const at::Tensor& input) {
+  if (row.weights < kWeightsThatAreWaitedFor) return 1;
+  const int64_t positions = RunsOnTiles(input) ? kPositionsTogetherOnTiles : kPositionsTogether;
+  return std::clamp<int64_t>(positions / row.positions, 1, kMostRowsTogether);
 }
 
 // Tries at least as many results.
-bool AreRowsAsAlone(at::TensorList inputs, int64_t results, RowInvariance::Body body) {
+bool AreRowsAsInCallsOf(int64_t call_rows, at::TensorList inputs, int64_t results,
+                        RowInvariance::Body body) {
   const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
   for (int64_t tried = 0; tried < results;) {
-    const std::vector<at::Tensor> trial = RandomLike(inputs, generator);
+    const std::vector<at::Tensor> trial = RandomLike(inputs, inputs[0].size(0), generator);
     const at::Tensor result = body(trial);
-    if (!at::equal(result, RowByRow(trial, body))) return false;
+    if (!at::equal(result, InCallsOf(call_rows, trial, body))) return false;
     tried += result.numel();
   }
   return true;
 }
 
-// The product minus itself after rounding: the bits that were lost, of which every hundredth value
-// shows another order of additions.
-bool AreRemaindersAsAlone(at::TensorList inputs, RowInvariance::Body sum) {
+// A product and minus itself after rounding: their sum is the bits that were lost, of which every
+// hundredth value shows another order of additions.
+std::vector<at::Tensor> ProductAndNegative(const at::Tensor& x, int64_t rows,
+                                           RowInvariance::Body sum) {
   const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
-  const at::Tensor x = RandomLike({inputs[0]}, generator)[0];
-  const at::Tensor product = sum({x, at::Tensor()});
-  const at::Tensor negative = at::neg(product);
-  return at::equal(sum({x, negative}), RowByRow({x, negative}, sum));
+  const at::Tensor random = RandomLike({x}, rows, generator)[0];
+  return {random, at::neg(sum({random, at::Tensor()}))};
+}
+
+bool AreRemaindersAsInCallsOf(int64_t call_rows, at::TensorList inputs, RowInvariance::Body sum) {
+  const std::vector<at::Tensor> trial = ProductAndNegative(inputs[0], inputs[0].size(0), sum);
+  return at::equal(sum(trial), InCallsOf(call_rows, trial, sum));
+}
+
+// Whether in calls of `call_rows` a row has the same bits in every place, and beside zeros.
+bool AreEqualInEveryPlace(int64_t call_rows, at::TensorList inputs, RowInvariance::Body sum) {
+  const std::vector<at::Tensor> trial = ProductAndNegative(inputs[0], call_rows, sum);
+  const at::Tensor remainders = sum(trial);
+  for (int64_t row = 0; row < call_rows; ++row) {
+    const std::vector<at::Tensor> alone = {trial[0].narrow(0, row, 1), trial[1].narrow(0, row, 1)};
+    if (!at::equal(InCallsOf(call_rows, alone, sum), remainders.narrow(0, row, 1))) return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -118,11 +166,15 @@ at::Tensor RowInvariance::RunOrSplit(const Operation& operation, at::TensorList 
     IV_CHECK(!input.defined() || input.is_contiguous() ||
              input.is_contiguous(at::MemoryFormat::ChannelsLast));
   }
-  if (policy_ == Policy::kWholeBatches || inputs[0].size(0) == 1) return body(inputs);
-  if (!FillsTheMachine(operation.row, inputs[0]) && IsInvariant(operation, inputs, body, sum)) {
+  if (policy_ == Policy::kWholeBatches) return body(inputs);
+  const int64_t call_rows = sum == nullptr ? 1 : RowsOfACall(operation, inputs, *sum);
+  const int64_t rows = inputs[0].size(0);
+  if (rows == call_rows) return body(inputs);
+  if (rows > call_rows && !FillsTheMachine(operation.row, inputs[0]) &&
+      IsInvariant(operation, inputs, call_rows, body, sum)) {
     return body(inputs);
   }
-  return RowByRow(inputs, body);
+  return InCallsOf(call_rows, inputs, body);
 }
 
 at::Tensor RowInvariance::RunAlone(at::TensorList inputs, Body body) {
@@ -144,22 +196,39 @@ std::pair<int, int> RowInvariance::tried_and_split() const {
   return {static_cast<int>(invariant_.size()), static_cast<int>(split)};
 }
 
-bool RowInvariance::IsInvariant(const Operation& operation, at::TensorList inputs, Body body,
-                                const Body* sum) {
+RowInvariance::Key RowInvariance::KeyOf(const Operation& operation, at::TensorList inputs) {
   Key key(operation.kind, operation.constants);
   for (const at::Tensor& input : inputs) {
     if (!input.defined()) continue;
     key.second.insert(key.second.end(), input.sizes().begin(), input.sizes().end());
     key.second.push_back(static_cast<int64_t>(input.scalar_type()));
   }
+  return key;
+}
+
+int64_t RowInvariance::RowsOfACall(const Operation& operation, at::TensorList inputs, Body sum) {
+  const int64_t together = RowsTogether(operation.row, inputs[0]);
+  if (together == 1) return 1;
+  Key key = KeyOf(operation, {inputs[0].narrow(0, 0, 1)});
+  const auto known = call_rows_.find(key);
+  if (known != call_rows_.end()) return known->second;
+  const std::vector<at::Tensor> trial = ProductAndNegative(inputs[0], together, sum);
+  const bool is_better_alone = AreRemaindersAsInCallsOf(1, trial, sum);
+  const bool is_sound = !is_better_alone && AreEqualInEveryPlace(together, inputs, sum);
+  return call_rows_[std::move(key)] = is_sound ? together : 1;
+}
+
+bool RowInvariance::IsInvariant(const Operation& operation, at::TensorList inputs,
+                                int64_t call_rows, Body body, const Body* sum) {
+  Key key = KeyOf(operation, inputs);
   const auto known = invariant_.find(key);
   if (known != invariant_.end()) return known->second;
 
   const bool is_rounded = inputs[0].scalar_type() != at::kFloat;
   const bool has_remainders = is_rounded && sum != nullptr;
-  const bool invariant =
-      AreRowsAsAlone(inputs, is_rounded && !has_remainders ? kRoundedResults : 1, body) &&
-      (!has_remainders || AreRemaindersAsAlone(inputs, *sum));
+  const int64_t results = is_rounded && !has_remainders ? kRoundedResults : 1;
+  const bool invariant = AreRowsAsInCallsOf(call_rows, inputs, results, body) &&
+                         (!has_remainders || AreRemaindersAsInCallsOf(call_rows, inputs, *sum));
   invariant_.emplace(std::move(key), invariant);
   return invariant;
 }

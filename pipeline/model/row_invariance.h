@@ -22,7 +22,10 @@ namespace image_variations {
 // Where results are rounded to bfloat16 another order of additions changes but one value in ten
 // thousand: there many values are tried, or of products what rounding takes away.
 // An operation that fills the machine with one row is not batched: nothing would be gained, unless
-// it waits for its weights, which a batch reads once.
+// it waits for its weights, which a batch reads once. Where a product waits for them and rows in
+// company are not as alone, calls have a fixed number of rows, filled up with zeros, so that
+// one kernel computes them all: if a trial shows that a row is the same in every place of it, such
+// a call stands for the row's own.
 //
 // On a GPU batches stay whole: there the start-up self-test of the runner says what holds.
 // Engine thread only.
@@ -67,9 +70,15 @@ class RowInvariance {
 
   // `sum` may be null.
   at::Tensor RunOrSplit(const Operation&, at::TensorList inputs, Body body, const Body* sum);
-  bool IsInvariant(const Operation&, at::TensorList inputs, Body body, const Body* sum);
+  static Key KeyOf(const Operation&, at::TensorList inputs);
+  // The fixed number of rows; 1: each row has a call of its own.
+  int64_t RowsOfACall(const Operation&, at::TensorList inputs, Body sum);
+  // Whether all rows in one call are as in calls of `call_rows`.
+  bool IsInvariant(const Operation&, at::TensorList inputs, int64_t call_rows, Body body,
+                   const Body* sum);
 
   const Policy policy_;
+  std::map<Key, int64_t> call_rows_;
   std::map<Key, bool> invariant_;
 };
 

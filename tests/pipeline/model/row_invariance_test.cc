@@ -4,9 +4,12 @@
 #include "ATen/ops/arange.h"
 #include "ATen/ops/equal.h"
 #include "ATen/ops/ones.h"
+#include "ATen/ops/randn.h"
 #include "ATen/ops/zeros.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "pipeline/model/layers.h"
+#include "pipeline/model/packed_weights.h"
 
 namespace image_variations {
 namespace {
@@ -95,6 +98,80 @@ TEST(RowInvariance, AnOperationThatWaitsForItsWeightsIsBatched) {
   CallLog log;
   rows.Run(operation, ThreeRows(), log);
   EXPECT_THAT(log.rows, ElementsAre(3));
+}
+
+// 16 positions, and weights that no cache holds.
+constexpr RowInvariance::Work kWaitsForWeights = {.positions = 16, .weights = 1 << 20};
+constexpr int64_t kRowsTogether = 4;
+
+at::Tensor PlusAddend(at::Tensor product, at::TensorList inputs) {
+  return inputs[1].defined() ? product + inputs[1] : product;
+}
+
+// Like a kernel that is chosen by the number of rows, and may give each place another result.
+struct ChosenByBatch {
+  bool by_place = false;
+  mutable std::vector<int64_t> rows = {};
+
+  at::Tensor operator()(at::TensorList inputs) const {
+    const int64_t batch = inputs[0].size(0);
+    rows.push_back(batch);
+    at::Tensor product = inputs[0] * batch;
+    if (by_place) product = product + at::arange(batch, at::kFloat).unsqueeze(1);
+    return PlusAddend(product, inputs);
+  }
+};
+
+at::Tensor RunOf(RowInvariance& rows, const at::Tensor& x, const ChosenByBatch& product) {
+  return rows.RunProduct({.kind = "product", .row = kWaitsForWeights}, {x, at::Tensor()}, product,
+                         product);
+}
+
+TEST(RowInvariance, ProductsThatWaitForWeightsRunInCallsOfOneSize) {
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  const at::Tensor x = at::arange(24, at::kFloat).view({6, 4});
+  RunOf(rows, x, {});  // tried
+  const ChosenByBatch log;
+  const at::Tensor together = RunOf(rows, x, log);
+  EXPECT_THAT(log.rows, ElementsAre(kRowsTogether, kRowsTogether));
+  EXPECT_TRUE(at::equal(together, x * kRowsTogether));
+  for (int64_t row = 0; row < 6; ++row) {
+    EXPECT_TRUE(at::equal(RunOf(rows, x.narrow(0, row, 1), {}), together.narrow(0, row, 1)));
+  }
+}
+
+TEST(RowInvariance, ACallOfOneSizeWithAnotherResultInEveryPlaceIsNotUsed) {
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  EXPECT_TRUE(at::equal(RunOf(rows, ThreeRows(), {.by_place = true}), ThreeRows()));
+}
+
+TEST(RowInvariance, ARowThatIsTheSameInCompanyIsNotFilledUp) {
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  const RowInvariance::Operation operation = {.kind = "double", .row = kWaitsForWeights};
+  const auto product = [](at::TensorList inputs) { return PlusAddend(Double(inputs), inputs); };
+  const at::Tensor x = ThreeRows().narrow(0, 0, 1);
+  rows.RunProduct(operation, {x, at::Tensor()}, product, product);
+  CallLog log;
+  rows.RunProduct(operation, {x, at::Tensor()}, log, product);
+  EXPECT_THAT(log.rows, ElementsAre(1));
+}
+
+// The real kernels, whatever they do on this machine.
+TEST(RowInvariance, ALinearLayerOfTheDeepestLevelsIsTheSameInAnyCompany) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    for (const int64_t positions : {16, 64}) {
+      RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+      const at::Tensor weight = at::randn({1280, 1280}, at::kFloat).to(dtype);
+      const Linear linear = {
+          .weight = PackLinearWeight(weight), .bias = at::zeros({1280}, dtype), .rows = &rows};
+      const at::Tensor x = at::randn({9, positions, 1280}, at::kFloat).to(dtype);
+      const at::Tensor together = linear.ForwardGelu(x);
+      for (int64_t row = 0; row < 9; ++row) {
+        EXPECT_TRUE(at::equal(linear.ForwardGelu(x.narrow(0, row, 1)), together.narrow(0, row, 1)))
+            << "row " << row << ", " << positions << " positions, " << dtype;
+      }
+    }
+  }
 }
 
 TEST(RowInvariance, RunAloneIsRowByRowAndKeepsTheOrder) {
