@@ -22,6 +22,10 @@ enum class Preprocessing {
   kModelCard,      // resized to the tower's size, bicubic, no antialias, no crop
   kClipProcessor,  // shortest edge, antialiased bicubic, centre crop
 };
+// The similarity of results needs the second one's embedding whichever conditions the UNet.
+constexpr int TowerRunsOf(Preprocessing preprocessing) {
+  return preprocessing == Preprocessing::kModelCard ? 2 : 1;
+}
 
 enum class Priority { kInteractive, kBatch };
 

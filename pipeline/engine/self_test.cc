@@ -16,10 +16,8 @@ constexpr SamplerStep kSteps[] = {
     {.timestep = 480.5f, .input_scale = 0.4f, .prediction = -0.7f},
 };
 
-// A sample is its seed; every other one is not guided.
+// A sample is its seed; odd ones are never guided.
 constexpr int kNotGuided = 1;
-
-float GuidanceOf(int sample) { return sample % 2 == kNotGuided ? 1.0f : 3.0f; }
 
 class SelfTest {
  public:
@@ -50,6 +48,10 @@ class SelfTest {
   }
 
  private:
+  float GuidanceOf(int sample) const {
+    return !options_.guided || sample % 2 == kNotGuided ? 1.0f : 3.0f;
+  }
+
   // Samples that take `rows` rows, the first of them being `first`; the last may be one that is
   // not guided, so that no row is left.
   std::vector<int> Fill(int rows, int first) const {

@@ -15,6 +15,7 @@ struct SelfTestOptions {
   std::vector<int> call_rows;  // the row counts of UNet calls that are tried, ascending
   int max_slots = 256;
   int unlike_samples = 4;  // two at least; in larger calls they repeat
+  bool guided = true;      // every other sample; else none
   bool in_one_order = false;
 };
 

@@ -40,9 +40,12 @@ SelfTestOptions TrialOf(const NetworkRunner& runner, int max_slots, int max_rows
   if (!options.call_rows.empty()) return options;
   const int64_t affordable = 3 * kQuickProduct / WidestProduct(runner, side);
   if (affordable < max_rows) {
-    options.call_rows = {3};
+    // Two of them, each in another row than alone or beside another: shapes of more rows, or a
+    // guided sample's, would be tried first, which costs more than they do.
+    options.call_rows = {2};
     options.unlike_samples = 2;
-    options.in_one_order = true;  // each sample in another row than alone, or beside another
+    options.guided = false;
+    options.in_one_order = true;
   } else {
     options.call_rows = RowBuckets(max_rows);
   }

@@ -314,7 +314,9 @@ class OverloadWorld final : public EngineObserver {
     const double base = options_.device.base;
     const double scale = is_warm_ ? options_.mispredicted_by : 1;
     if (verb == "Denoise") return absl::Seconds(scale * (base + (1 - base) * rows));
-    if (verb == "EmbedImage") return absl::Seconds(options_.embed_seconds);
+    if (verb == "EmbedImage") {
+      return absl::Seconds(options_.embed_seconds) * rows / TowerRunsOf(Preprocessing::kModelCard);
+    }
     if (verb != "DecodeLatents") return absl::ZeroDuration();
     // The small picture of the warm-up has a sixteenth of the area.
     return absl::Seconds(options_.decode_seconds * rows / (is_warm_ ? 1 : 16));

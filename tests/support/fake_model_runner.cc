@@ -96,7 +96,7 @@ void FakeModelRunner::Expect(bool condition, absl::string_view breach) {
 
 absl::Status FakeModelRunner::EmbedImage(JobId job, const Image& source,
                                          Preprocessing preprocessing) {
-  RETURN_IF_ERROR(Begin("EmbedImage", 1));
+  RETURN_IF_ERROR(Begin("EmbedImage", TowerRunsOf(preprocessing)));
   Expect(!embeddings_.contains(job), "a job is embedded twice");
   embeddings_[job] = Embedding(source, preprocessing);
   return absl::OkStatus();

@@ -22,8 +22,8 @@ namespace image_variations {
 // breach is kept in `breaches`, for tests to expect empty.
 //
 // Faults are planted through `fault`: asked before each call with its verb ("EmbedImage",
-// "Denoise", ...) and rows; a non-OK status is returned as the call's. `on_call` hears of every
-// call first and may advance a simulated clock.
+// "Denoise", ...) and rows (of an embedding: runs of the tower); a non-OK status is returned as the
+// call's. `on_call` hears of every call first and may advance a simulated clock.
 class FakeModelRunner final : public ModelRunner {
  public:
   explicit FakeModelRunner(ModelInfo info = DefaultInfo());

@@ -159,7 +159,7 @@ class World final : public EngineObserver {
     } else if (verb == "Denoise") {
       clock_.Advance(StepOf(rows));
     } else if (verb == "EmbedImage") {
-      clock_.Advance(kEmbedding);
+      clock_.Advance(kEmbedding * rows / TowerRunsOf(Preprocessing::kModelCard));
     } else if (verb == "DecodeLatents") {
       clock_.Advance(kDecode * rows / (is_warm_ ? 1 : 16));  // the warm-up's picture is small
     }

@@ -78,10 +78,23 @@ TEST_F(SelfTest, FewSamplesAndOneRowCountShowAnErrorOfCompanyToo) {
 TEST_F(SelfTest, OneOrderShowsAnErrorWhereverASampleBegins) {
   const SelfTestOptions small{
       .size = {8, 8}, .call_rows = {3}, .max_slots = 3, .unlike_samples = 2, .in_one_order = true};
-  EXPECT_TRUE(Run(small).value());
-  for (const int wrong : {0, 1}) {
-    runner_.depends_on_batch = [wrong](int, int first_row) { return first_row == wrong ? 1u : 0u; };
-    EXPECT_FALSE(Run(small).value()) << "row " << wrong;
+  const SelfTestOptions smallest{.size = {8, 8},
+                                 .call_rows = {2},
+                                 .max_slots = 2,
+                                 .unlike_samples = 2,
+                                 .guided = false,
+                                 .in_one_order = true};
+  for (const SelfTestOptions& options : {small, smallest}) {
+    runner_.depends_on_batch = nullptr;
+    EXPECT_TRUE(Run(options).value());
+    for (const int wrong : {0, 1}) {
+      runner_.depends_on_batch = [wrong](int, int first_row) {
+        return first_row == wrong ? 1u : 0u;
+      };
+      EXPECT_FALSE(Run(options).value()) << "row " << wrong;
+    }
+    runner_.depends_on_batch = [](int call_rows, int) { return call_rows > 1 ? 1u : 0u; };
+    EXPECT_FALSE(Run(options).value()) << "of calls of more than one row";
   }
 }
 

@@ -11,6 +11,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::Pair;
 
+constexpr absl::Duration kTowerRun = absl::Milliseconds(20);
+
 // Takes time in proportion to rows and area, and notes which UNet calls were made.
 class TimedRunner final : public ModelRunner {
  public:
@@ -21,7 +23,10 @@ class TimedRunner final : public ModelRunner {
   }
 
   const ModelInfo& info() const override { return info_; }
-  absl::Status EmbedImage(JobId, const Image&, Preprocessing) override { return {}; }
+  absl::Status EmbedImage(JobId, const Image&, Preprocessing preprocessing) override {
+    clock_.Advance(kTowerRun * TowerRunsOf(preprocessing));
+    return {};
+  }
   absl::Status PrepareLatents(absl::Span<const PrepareRow> rows) override {
     side_ = rows[0].latent_width;
     return {};
@@ -63,6 +68,14 @@ TEST(WarmUp, OfAFastModelMeasuresBothSizesAndAllWidths) {
   EXPECT_THAT(cost.unet.areas(), ElementsAre(32 * 32, 64 * 64));
   EXPECT_THAT(runner.calls, ::testing::Contains(Pair(32, 16)));
   EXPECT_THAT(runner.calls, ::testing::Contains(Pair(64, 16)));
+}
+
+TEST(WarmUp, AnEmbeddingCostsWhatTheUsualRequestsTake) {
+  SimulatedClock clock;
+  TimedRunner runner(512, absl::Milliseconds(10), clock);
+  CostModel cost;
+  ASSERT_TRUE(WarmUp(runner, clock, /*max_rows=*/16, kBudget, &cost).ok());
+  EXPECT_EQ(cost.embedding.Predict(CostModel::kSourceArea), 2 * kTowerRun);
 }
 
 TEST(WarmUp, OfASlowModelAsksForOneRowOfItsSize) {
