@@ -43,7 +43,7 @@ class GroupNormPass {
         shift_(Floats(rows_ * channels_)) {}
 
   // weight, bias: float32.
-  at::Tensor Run(const at::Tensor& like, const at::Tensor& weight, const at::Tensor& bias) {
+  at::Tensor Run(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
     CollectMoments();
     at::parallel_for(0, rows_ * options_.groups, 8, [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end; ++task) {
@@ -51,8 +51,9 @@ class GroupNormPass {
                    bias.const_data_ptr<float>());
       }
     });
-    at::Tensor out = at::empty({rows_, channels_, like.size(2), like.size(3)}, like.options(),
-                               at::MemoryFormat::ChannelsLast);
+    at::Tensor out = options_.in_place ? x
+                                       : at::empty({rows_, channels_, x.size(2), x.size(3)},
+                                                   x.options(), at::MemoryFormat::ChannelsLast);
     Normalize(out.mutable_data_ptr<T>());
     return out;
   }
@@ -181,6 +182,7 @@ at::Tensor GroupNormChannelsLast(const at::Tensor& x, const at::Tensor& skip,
                                  const at::Tensor& channel_bias, const at::Tensor& weight,
                                  const at::Tensor& bias, const GroupNormOptions& options) {
   IV_CHECK(HasGroupNormKernel(x) && (!skip.defined() || HasGroupNormKernel(skip)));
+  IV_CHECK(!skip.defined() || !options.in_place);
   const auto as_floats = [](const at::Tensor& tensor) {
     return tensor.defined() ? tensor.to(at::kFloat).contiguous() : tensor;
   };

@@ -13,6 +13,7 @@ struct GroupNormOptions {
   int64_t groups = 32;
   double eps = 1e-5;
   bool silu = false;
+  bool in_place = false;  // the result takes the place of `x`; without `skip`
 };
 
 // Normalises the channels of `x` and then those of `skip` as if they were one tensor, (rows,

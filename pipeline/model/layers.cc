@@ -101,6 +101,10 @@ at::Tensor GroupNorm::Forward(const at::Tensor& x) const { return Run(x, {}, {},
 
 at::Tensor GroupNorm::ForwardSilu(const at::Tensor& x) const { return Run(x, {}, {}, true); }
 
+at::Tensor GroupNorm::ForwardSiluOver(const at::Tensor& x) const {
+  return Run(x, {}, {}, true, /*in_place=*/true);
+}
+
 at::Tensor GroupNorm::ForwardSilu(const at::Tensor& x, const at::Tensor& channel_bias) const {
   return Run(x, {}, channel_bias, true);
 }
@@ -110,10 +114,11 @@ at::Tensor GroupNorm::ForwardSiluOfBoth(const at::Tensor& x, const at::Tensor& s
 }
 
 at::Tensor GroupNorm::Run(const at::Tensor& x, const at::Tensor& skip,
-                          const at::Tensor& channel_bias, bool silu) const {
+                          const at::Tensor& channel_bias, bool silu, bool in_place) const {
   if (HasGroupNormKernel(x)) {
-    return GroupNormChannelsLast(x, skip, channel_bias, weight, bias,
-                                 {.groups = groups, .eps = eps, .silu = silu});
+    return GroupNormChannelsLast(
+        x, skip, channel_bias, weight, bias,
+        {.groups = groups, .eps = eps, .silu = silu, .in_place = in_place});
   }
   at::Tensor whole = skip.defined() ? at::cat({x, skip}, 1) : x;
   if (channel_bias.defined()) whole = whole + channel_bias.unsqueeze(-1).unsqueeze(-1);
@@ -178,6 +183,14 @@ at::Tensor ResnetBlock::Forward(const at::Tensor& x, const at::Tensor& skip,
   return conv2.rows->RunChain(row, {x, skip, time_bias}, [&](at::TensorList inputs) {
     return Chain(inputs[0], inputs[1], inputs[2]);
   });
+}
+
+at::Tensor ResnetBlock::ForwardOver(at::Tensor x) const {
+  if (!conv_shortcut) return Forward(x);
+  const at::Tensor residual = FromTokens(conv_shortcut->Forward(ToTokens(x)), x);
+  x = conv1.Forward(norm1.ForwardSiluOver(x));
+  x = norm2.ForwardSilu(x);
+  return conv2.ForwardAdd(x, residual);
 }
 
 at::Tensor ResnetBlock::Chain(const at::Tensor& x, const at::Tensor& skip,

@@ -52,6 +52,7 @@ struct GroupNorm {
   static GroupNorm Load(const WeightScope&, int64_t channels, int64_t groups, double eps);
   at::Tensor Forward(const at::Tensor& x) const;
   at::Tensor ForwardSilu(const at::Tensor& x) const;
+  at::Tensor ForwardSiluOver(const at::Tensor& x) const;  // on the CPU x is overwritten
   // Of x + channel_bias, (rows, channels), where that is defined.
   at::Tensor ForwardSilu(const at::Tensor& x, const at::Tensor& channel_bias) const;
   // Of the channels of `x` and then those of `skip`, together.
@@ -59,7 +60,7 @@ struct GroupNorm {
 
  private:
   at::Tensor Run(const at::Tensor& x, const at::Tensor& skip, const at::Tensor& channel_bias,
-                 bool silu) const;
+                 bool silu, bool in_place = false) const;
 };
 
 struct LayerNorm {
@@ -102,6 +103,8 @@ struct ResnetBlock {
   // after conv1; undefined in the VAE.
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& skip = {},
                      const at::Tensor& time_bias = {}) const;
+  // The same; overwrites x where the channels change, and lets it go: less memory at a time.
+  at::Tensor ForwardOver(at::Tensor x) const;
 
  private:
   at::Tensor Chain(const at::Tensor& x, const at::Tensor& skip, const at::Tensor& time_bias) const;

@@ -1,7 +1,5 @@
 #include "pipeline/model/upsampler.h"
 
-#include <vector>
-
 #include "ATen/TensorOperators.h"
 #include "ATen/ops/cat.h"
 #include "ATen/ops/empty.h"
@@ -19,51 +17,61 @@ at::Tensor AddEqual(const at::Tensor& kernel, int64_t dim, bool is_odd) {
                 : at::stack({at_offset(0), at_offset(1) + at_offset(2)}, dim);
 }
 
-at::Tensor PhaseWeights(const at::Tensor& weight) {
-  const at::Tensor exact = weight.to(at::kFloat);
-  std::vector<at::Tensor> phases;
-  for (const bool odd_row : {false, true}) {
-    for (const bool odd_column : {false, true}) {
-      phases.push_back(AddEqual(AddEqual(exact, 2, odd_row), 3, odd_column));
-    }
-  }
-  return at::cat(phases).to(weight.scalar_type());
+at::Tensor PhaseWeights(const at::Tensor& weight, bool is_odd_row) {
+  const at::Tensor rows = AddEqual(weight.to(at::kFloat), 2, is_odd_row);
+  return at::cat({AddEqual(rows, 3, false), AddEqual(rows, 3, true)}).to(weight.scalar_type());
 }
 
 }  // namespace
 
 Upsampler Upsampler::Load(const WeightScope& scope, int64_t channels, int64_t side) {
-  return Make(scope.Take("weight", {channels, channels, 3, 3}), scope.Take("bias", {channels}),
-              side, scope.placement().rows);
+  const at::Tensor stored = scope.TakeAsStored("weight", {channels, channels, 3, 3});
+  const at::Tensor bias = scope.Take("bias", {channels});
+  Upsampler upsampler = Make(stored.to(bias.scalar_type()), bias, side, scope.placement().rows);
+  upsampler.weight = stored;
+  return upsampler;
 }
 
 Upsampler Upsampler::Make(const at::Tensor& weight, const at::Tensor& bias, int64_t side,
                           RowInvariance* rows) {
-  return {.phases = {.weight = PackConv2dWeight(PhaseWeights(weight), 1, 1, side),
-                     .bias = at::cat({bias, bias, bias, bias}),
-                     .padding = 1,
-                     .rows = rows},
-          .conv = {.weight = weight, .bias = bias, .padding = 1, .rows = rows}};
+  const auto phases_of = [&](bool is_odd_row) {
+    return Conv2d{.weight = PackConv2dWeight(PhaseWeights(weight, is_odd_row), 1, 1, side),
+                  .bias = at::cat({bias, bias}),
+                  .padding = 1,
+                  .rows = rows};
+  };
+  return {.phases = {phases_of(false), phases_of(true)}, .weight = weight, .bias = bias};
 }
 
 at::Tensor Upsampler::Forward(const at::Tensor& x, int64_t height, int64_t width) const {
-  if (height != 2 * x.size(2) || width != 2 * x.size(3)) {
-    return ToChannelsLast(conv.Forward(at::upsample_nearest2d(x, {height, width})));
-  }
-  // One row and column more than x: the odd phases begin where the even ones have their second.
-  const at::Tensor all = phases.Forward(x);
-  const int64_t channels = conv.weight.size(0);
+  if (height != 2 * x.size(2) || width != 2 * x.size(3)) return ForwardPlain(x, height, width);
+  const int64_t channels = bias.size(0);
   at::Tensor out =
       at::empty({x.size(0), channels, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
-  for (int64_t phase = 0; phase < 4; ++phase) {
-    const int64_t row = phase / 2, column = phase % 2;
-    out.slice(2, row, height, 2)
-        .slice(3, column, width, 2)
-        .copy_(all.narrow(1, phase * channels, channels)
-                   .narrow(2, row, x.size(2))
-                   .narrow(3, column, x.size(3)));
+  for (int64_t row = 0; row < 2; ++row) {
+    // One row and column more than x: the odd phases begin where the even ones have their second.
+    const at::Tensor columns = phases[static_cast<size_t>(row)].Forward(x);
+    for (int64_t column = 0; column < 2; ++column) {
+      out.slice(2, row, height, 2)
+          .slice(3, column, width, 2)
+          .copy_(columns.narrow(1, column * channels, channels)
+                     .narrow(2, row, x.size(2))
+                     .narrow(3, column, x.size(3)));
+    }
   }
   return out;
+}
+
+at::Tensor Upsampler::ForwardPlain(const at::Tensor& x, int64_t height, int64_t width) const {
+  // A copy begins where products of any file's layout round alike.
+  const bool is_stored = x.is_cpu();
+  const Conv2d conv = {
+      .weight =
+          is_stored ? weight.to(x.scalar_type(), /*non_blocking=*/false, /*copy=*/true) : weight,
+      .bias = bias,
+      .padding = 1,
+      .rows = phases[0].rows};
+  return ToChannelsLast(conv.Forward(at::upsample_nearest2d(x, {height, width})));
 }
 
 }  // namespace image_variations

@@ -1,5 +1,7 @@
 #include "pipeline/model/vae_decoder.h"
 
+#include <utility>
+
 #include "ATen/TensorOperators.h"
 
 namespace image_variations {
@@ -79,7 +81,7 @@ at::Tensor VaeDecoder::Forward(const at::Tensor& latents) const {
   if (mid_attention) h = mid_attention->Forward(h);
   h = mid_resnets[1].Forward(h);
   for (const VaeUpBlock& block : up_blocks) {
-    for (const ResnetBlock& resnet : block.resnets) h = resnet.Forward(h);
+    for (const ResnetBlock& resnet : block.resnets) h = resnet.ForwardOver(std::move(h));
     if (block.upsampler) h = block.upsampler->Forward(h, 2 * h.size(2), 2 * h.size(3));
   }
   return conv_out.Forward(conv_norm_out.ForwardSilu(h));

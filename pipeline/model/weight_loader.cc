@@ -88,6 +88,16 @@ at::Tensor WeightLoader::Take(const std::string& name, at::IntArrayRef shape) {
   return ToDevice(name, view, shape);
 }
 
+at::Tensor WeightLoader::TakeAsStored(const std::string& name, at::IntArrayRef shape) {
+  if (!placement_.device.is_cpu()) return Take(name, shape);
+  TensorView view;
+  if (!FindShaped(name, shape, &view)) return at::zeros(shape, placement_.dtype);
+  at::Tensor tensor = Mapped(view, shape);
+  if (!IsFinite(tensor.to(placement_.dtype))) not_finite_.push_back(NameWithFile(name));
+  ComponentWeights::Release(view);
+  return tensor;
+}
+
 void WeightLoader::Expect(const std::string& name, at::IntArrayRef shape) {
   TensorView view;
   if (!FindShaped(name, shape, &view)) return;
@@ -134,18 +144,22 @@ bool WeightLoader::FindShaped(const std::string& name, at::IntArrayRef shape, Te
   return true;
 }
 
+// ATen has no view of constant memory; in inference nothing writes to weights.
+at::Tensor WeightLoader::Mapped(const TensorView& view, at::IntArrayRef shape) const {
+  return at::from_blob(
+      const_cast<char*>(view.bytes.data()), shape,
+      [file = weights_, view](void*) { ComponentWeights::Release(view); }, ScalarTypeOf(view.type));
+}
+
 at::Tensor WeightLoader::ToDevice(const std::string& name, const TensorView& view,
                                   at::IntArrayRef shape) {
   const at::ScalarType type = ScalarTypeOf(view.type), to = placement_.dtype;
   const bool is_cpu = placement_.device.is_cpu();
   const bool aligned = reinterpret_cast<uintptr_t>(view.bytes.data()) % c10::gAlignment == 0;
-  // ATen has no view of constant memory; in inference nothing writes to weights.
-  void* mapped = const_cast<char*>(view.bytes.data());
   at::Tensor tensor;
   bool is_finite = true;
   if (is_cpu && type == to && aligned) {  // stays mapped until it is packed
-    tensor = at::from_blob(
-        mapped, shape, [file = weights_, view](void*) { ComponentWeights::Release(view); }, type);
+    tensor = Mapped(view, shape);
     is_finite = IsFinite(tensor);
   } else if (is_cpu && type == at::kFloat && (to == at::kFloat || to == at::kBFloat16)) {
     tensor = at::empty(shape, to);  // one pass over memory
@@ -154,7 +168,7 @@ at::Tensor WeightLoader::ToDevice(const std::string& name, const TensorView& vie
     ComponentWeights::Release(view);
   } else {
     at::Tensor copy = at::empty(shape, type);
-    std::memcpy(copy.mutable_data_ptr(), mapped, view.bytes.size());
+    std::memcpy(copy.mutable_data_ptr(), view.bytes.data(), view.bytes.size());
     ComponentWeights::Release(view);
     tensor = copy.to(placement_.device, to);
     is_finite = IsFinite(tensor);
@@ -178,6 +192,10 @@ WeightScope WeightScope::operator[](size_t index) const {
 
 at::Tensor WeightScope::Take(absl::string_view name, at::IntArrayRef shape) const {
   return loader_->Take(absl::StrCat(prefix_, name), shape);
+}
+
+at::Tensor WeightScope::TakeAsStored(absl::string_view name, at::IntArrayRef shape) const {
+  return loader_->TakeAsStored(absl::StrCat(prefix_, name), shape);
 }
 
 void WeightScope::Expect(absl::string_view name, at::IntArrayRef shape) const {

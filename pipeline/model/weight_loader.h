@@ -34,6 +34,9 @@ class WeightLoader {
   bool Has(absl::string_view name) const;
   // Shapes compare without trailing ones when one is a matrix and the other its 1x1 convolution.
   at::Tensor Take(const std::string& name, at::IntArrayRef shape);
+  // One that is seldom needed: on the CPU it stays in the mapped file, in the file's type and at
+  // any alignment; elsewhere the same as Take.
+  at::Tensor TakeAsStored(const std::string& name, at::IntArrayRef shape);
   // A tensor that a complete checkpoint has and that is not needed: checked, not kept.
   void Expect(const std::string& name, at::IntArrayRef shape);
   // Tensors that may be there and are not needed.
@@ -43,6 +46,7 @@ class WeightLoader {
 
  private:
   bool FindShaped(const std::string& name, at::IntArrayRef shape, TensorView* view);
+  at::Tensor Mapped(const TensorView&, at::IntArrayRef shape) const;
   // Notes `name` if a value is not finite.
   at::Tensor ToDevice(const std::string& name, const TensorView&, at::IntArrayRef shape);
   std::string NameWithFile(const std::string& name) const;  // with the shard, if there are several
@@ -67,6 +71,7 @@ class WeightScope {
   const Placement& placement() const { return loader_->placement(); }
   bool Has(absl::string_view name) const { return loader_->Has(prefix_ + std::string(name)); }
   at::Tensor Take(absl::string_view name, at::IntArrayRef shape) const;
+  at::Tensor TakeAsStored(absl::string_view name, at::IntArrayRef shape) const;
   void Expect(absl::string_view name, at::IntArrayRef shape) const;
 
  private:

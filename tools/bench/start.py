@@ -22,7 +22,7 @@ from server_process import running_server
 
 def megabytes(pid, what):
     with open(f"/proc/{pid}/status") as status:
-        return next(int(line.split()[1]) // 1024 for line in status if line.startswith(what))
+        return next(int(line.split()[1]) * 1024 / 1e6 for line in status if line.startswith(what))
 
 
 def cpu_seconds(pid):
@@ -61,7 +61,7 @@ def measure(a, dtype):
                         "2", "--out", folder], check=True, stdout=subprocess.DEVNULL)
         peak = megabytes(server.pid, "VmHWM")
     print(f"{dtype}: listening after {start:.1f} s ({cpu:.1f} s of processor time; {weights / 1e9:.1f} GB of memory alone "
-          f"took {taken:.1f} s), {resident} MB resident, {peak} MB at most with one picture", flush=True)
+          f"took {taken:.1f} s), {resident:.0f} MB resident, {peak:.0f} MB at most with one picture", flush=True)
     return start, cpu, peak
 
 

@@ -47,6 +47,19 @@ TEST(GroupNorm, EqualsAtenInEveryCombination) {
   }
 }
 
+TEST(GroupNorm, InPlaceIsTheSame) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor weight = Random({72}, dtype), bias = Random({72}, dtype);
+    const at::Tensor x = Random({2, 72, 33, 9}, dtype);  // 72: vectors of 16 and a rest
+    const at::Tensor expected =
+        GroupNormChannelsLast(x, {}, {}, weight, bias, {.groups = 12, .silu = true});
+    const at::Tensor result = GroupNormChannelsLast(x, {}, {}, weight, bias,
+                                                    {.groups = 12, .silu = true, .in_place = true});
+    EXPECT_EQ(result.const_data_ptr(), x.const_data_ptr());
+    EXPECT_TRUE(at::equal(x, expected)) << dtype;
+  }
+}
+
 TEST(GroupNorm, RoundsOnceInBfloat16) {
   const at::Tensor x = Random({1, 64, 16, 16}, at::kBFloat16);
   const at::Tensor weight = Random({64}, at::kBFloat16), bias = Random({64}, at::kBFloat16);

@@ -105,6 +105,26 @@ TEST(WeightLoader, ConvertsToTheComputeType) {
   EXPECT_TRUE(at::equal(loader.Take("weight", {2}), at::full({2}, 1.5f, at::kBFloat16)));
 }
 
+TEST(WeightLoader, LeavesWhatIsSeldomNeededInTheMappingWhateverItsTypeAndPlace) {
+  const Component component({{"first", {1}}, {"second", {2}, 1.5f}});
+  WeightLoader loader(component.weights, {.dtype = at::kBFloat16});
+  loader.Take("first", {1});
+  const at::Tensor second = loader.TakeAsStored("second", {2});
+  EXPECT_EQ(second.const_data_ptr(), component.weights.Find("second")->bytes.data());
+  EXPECT_TRUE(at::equal(second, at::full({2}, 1.5f)));
+  EXPECT_TRUE(std::move(loader).Finish().ok());
+}
+
+TEST(WeightLoader, ChecksWhatItLeavesInTheMapping) {
+  const Component component({{"misshapen", {2}}, {"overflowing", {2}, 3.4e38f}});
+  WeightLoader loader(component.weights, {.dtype = at::kBFloat16});
+  EXPECT_TRUE(at::equal(loader.TakeAsStored("misshapen", {3}), at::full({3}, 0.0f, at::kBFloat16)));
+  loader.TakeAsStored("overflowing", {2});
+  EXPECT_THAT(
+      std::string(std::move(loader).Finish().message()),
+      AllOf(HasSubstr("misshapen is (2), needed (3)"), HasSubstr("not finite: overflowing")));
+}
+
 TEST(WeightLoader, TellsAllProblemsAndTheFileInOneMessage) {
   const Component component({{"bad.weight", {2, 3}},
                              {"good.weight", {2}},
