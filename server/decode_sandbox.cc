@@ -189,8 +189,7 @@ absl::StatusOr<Image> ReadAnswer(int socket, const ImageHeader& header) {
   }
   if (answer.width != header.width || answer.height != header.height) return Died();
   Image image{header.width, header.height, {}};
-  image.rgb.resize(size_t{3} * static_cast<size_t>(image.width) *
-                   static_cast<size_t>(image.height));
+  image.rgb.resize(RgbBytes(image.width, image.height));
   if (!ReceiveAll(socket, image.rgb.data(), image.rgb.size())) return Died();
   return image;
 }

@@ -34,10 +34,10 @@ prometheus::Histogram& MetricRegistry::Seconds(const char* name, const char* hel
 }
 
 const prometheus::Histogram::BucketBoundaries& MetricRegistry::SecondsBuckets() {
-  static const auto* const kBounds = new prometheus::Histogram::BucketBoundaries{
+  static const auto* const bounds = new prometheus::Histogram::BucketBoundaries{
       0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
       1,     2.5,    5,     10,   30,    60,   120, 300,  600};
-  return *kBounds;
+  return *bounds;
 }
 
 std::string MetricRegistry::Markdown() const {

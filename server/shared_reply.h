@@ -61,7 +61,9 @@ class SharedReply final : public GenerateReply, public std::enable_shared_from_t
   const int max_listeners_;
   const std::function<void(SharedReply&, bool)> when_ended_;
 
-  mutable absl::Mutex mutex_;  // held while listeners are told: all hear the same order
+  // Held while listeners are told, who only hand it to gRPC: all hear the same order, and none
+  // hears anything after it has left.
+  mutable absl::Mutex mutex_;
   std::shared_ptr<SharedReply> self_ ABSL_GUARDED_BY(mutex_);
   std::function<void()> cancel_work_ ABSL_GUARDED_BY(mutex_);
   std::vector<Listener> listeners_ ABSL_GUARDED_BY(mutex_);

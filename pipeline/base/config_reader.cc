@@ -49,9 +49,9 @@ const int64_t* IntegerIn(const JsonValue& value, ConfigReader::Range range) {
 
 // Of an array; none of any other value.
 const JsonValue::Array& ElementsOf(const JsonValue& value) {
-  static const auto& kNone = *new JsonValue::Array;
+  static const auto& none = *new JsonValue::Array;
   const JsonValue::Array* elements = value.AsArray();
-  return elements == nullptr ? kNone : *elements;
+  return elements == nullptr ? none : *elements;
 }
 
 JsonValue EmptyObject() { return JsonValue(JsonValue::Object()); }

@@ -9,9 +9,9 @@ namespace image_variations {
 
 // RESOURCE_EXHAUSTED. Made in advance: a copy allocates nothing.
 inline const absl::Status& OutOfMemoryError() {
-  static const auto* const kError =
+  static const auto* const error =
       new absl::Status(absl::StatusCode::kResourceExhausted, "out of memory");
-  return *kError;
+  return *error;
 }
 
 // Runs `body`, which returns a Status or a StatusOr; what it held is freed when it runs out of

@@ -57,7 +57,7 @@ absl::StatusOr<absl::Duration> TimeCall(ModelRunner& runner, const Clock& clock,
 // are done once.
 absl::Status TimeOtherStages(ModelRunner& runner, const Clock& clock, CostModel* cost) {
   const int side = 64;
-  const Image gray{side, side, std::vector<uint8_t>(size_t{3} * side * side, 128)};
+  const Image gray{side, side, std::vector<uint8_t>(RgbBytes(side, side), 128)};
   for (const bool is_again : {false, true}) {
     runner.Forget(kWarmUpJob);
     const absl::Time begin = clock.Now();

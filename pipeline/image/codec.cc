@@ -86,8 +86,7 @@ absl::StatusOr<Image> Decode(absl::string_view bytes, const DecodeLimits& limits
 
 absl::StatusOr<std::string> Encode(const Image& image, const EncodeOptions& options) {
   const bool is_whole = image.width > 0 && image.height > 0 &&
-                        image.rgb.size() == size_t{3} * static_cast<size_t>(image.width) *
-                                                static_cast<size_t>(image.height);
+                        image.rgb.size() == RgbBytes(image.width, image.height);
   if (!is_whole) {
     return absl::InvalidArgumentError(absl::StrCat("image of ", image.width, "x", image.height,
                                                    " pixels has ", image.rgb.size(), " bytes"));

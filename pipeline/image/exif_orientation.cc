@@ -59,8 +59,7 @@ UprightImage::UprightImage(const StoredHeader& stored) : stored_width_(stored.wi
       o == 3 || o == 4 || o == 6 || o == 7;  // stored top is upright right or bottom
   image_.width = swaps ? stored.height : stored.width;
   image_.height = swaps ? stored.width : stored.height;
-  image_.rgb.resize(size_t{3} * static_cast<size_t>(image_.width) *
-                    static_cast<size_t>(image_.height));
+  image_.rgb.resize(RgbBytes(image_.width, image_.height));
   const int64_t x_unit = swaps ? image_.width : 1;
   const int64_t y_unit = swaps ? 1 : image_.width;
   x_step_ = x_flips ? -x_unit : x_unit;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 
 namespace image_variations {
 namespace {
@@ -14,8 +15,7 @@ Image Shrink(const Image& image, int max_side) {
   const int factor = DivideUp(std::max(image.width, image.height), max_side);
   if (factor <= 1) return image;
   Image small{DivideUp(image.width, factor), DivideUp(image.height, factor), {}};
-  small.rgb.reserve(size_t{3} * static_cast<size_t>(small.width) *
-                    static_cast<size_t>(small.height));
+  small.rgb.reserve(RgbBytes(small.width, small.height));
   for (int y = 0; y < image.height; y += factor) {
     for (int x = 0; x < image.width; x += factor) {
       const int bottom = std::min(y + factor, image.height);
@@ -24,7 +24,8 @@ Image Shrink(const Image& image, int max_side) {
         int sum = 0;
         for (int row = y; row < bottom; ++row) {
           for (int column = x; column < right; ++column) {
-            sum += image.rgb[static_cast<size_t>(3 * (row * image.width + column) + channel)];
+            const int64_t pixel = int64_t{row} * image.width + column;
+            sum += image.rgb[static_cast<size_t>(3 * pixel + channel)];
           }
         }
         const int count = (bottom - y) * (right - x);

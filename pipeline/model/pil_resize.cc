@@ -83,7 +83,7 @@ Image ResizeWidth(const Image& image, const std::vector<Taps>& taps, Span rows, 
   Image result{static_cast<int>(taps.size()), rows.last - rows.first, {}};
   result.rgb.reserve(3 * taps.size() * static_cast<size_t>(result.height));
   for (int y = rows.first; y < rows.last; ++y) {
-    const uint8_t* row = &image.rgb[3 * static_cast<size_t>(y) * static_cast<size_t>(image.width)];
+    const uint8_t* row = &image.rgb[RgbBytes(y, image.width)];
     for (const Taps& tap : taps) {
       const uint8_t* pixel = row + 3 * (tap.first - left);
       for (int c = 0; c < 3; ++c) result.rgb.push_back(Weigh(pixel + c, 3, tap.weights));

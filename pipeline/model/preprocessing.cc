@@ -52,7 +52,7 @@ Image ResizeAndCrop(const Image& image, int width, int height, const Preprocesso
   if (middle.width == config.crop_width && middle.height == config.crop_height) return middle;
 
   Image crop{config.crop_width, config.crop_height, {}};
-  crop.rgb.resize(3 * static_cast<size_t>(crop.width) * static_cast<size_t>(crop.height));
+  crop.rgb.resize(RgbBytes(crop.width, crop.height));
   for (int row = 0; row < middle.height; ++row) {
     std::copy_n(middle.rgb.begin() + 3 * int64_t{row} * middle.width, 3 * middle.width,
                 crop.rgb.begin() + 3 * (int64_t{y.offset + row} * crop.width + x.offset));

@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   if (!image.ok()) return 0;
   IV_CHECK(image->width == header->width && image->height == header->height);
   IV_CHECK(int64_t{image->width} * image->height <= kLimits.max_pixels);
-  IV_CHECK(image->rgb.size() == size_t{3} * static_cast<size_t>(image->width * image->height));
+  IV_CHECK(image->rgb.size() == RgbBytes(image->width, image->height));
   IV_CHECK(header->decode_bytes >= static_cast<int64_t>(image->rgb.size()));
   return 0;
 }

@@ -21,7 +21,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string SmallPng(int width = 2, int height = 2) {
-  const Image image{width, height, std::vector<uint8_t>(static_cast<size_t>(3 * width * height))};
+  const Image image{width, height, std::vector<uint8_t>(RgbBytes(width, height))};
   return EncodeImage(image, {}).value();
 }
 
@@ -32,9 +32,9 @@ Request GoodRequest() {
 }
 
 const RequestValidator& Validator() {
-  static const auto* const kValidator =
+  static const auto* const validator =
       new RequestValidator(RequestLimits{}, FakeModelRunner::DefaultInfo());
-  return *kValidator;
+  return *validator;
 }
 
 ErrorDetails Refused(const Request& request) {
@@ -273,7 +273,7 @@ TEST(RequestValidator, ReplyThatCouldPassTheLimitIsRefusedWithAdvice) {
 
 // Saturated noise: what both encoders do worst with.
 Image Noise(int width, int height) {
-  Image image{width, height, std::vector<uint8_t>(static_cast<size_t>(3 * width * height))};
+  Image image{width, height, std::vector<uint8_t>(RgbBytes(width, height))};
   uint32_t state = 1;
   for (uint8_t& value : image.rgb) {
     state = state * 1664525u + 1013904223u;

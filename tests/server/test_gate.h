@@ -15,12 +15,12 @@ inline constexpr LatentSize kSize{8, 8};
 
 // One second a row, whatever the company.
 inline const CostModel& Cost() {
-  static const auto* const kCost = [] {
+  static const auto* const measured = [] {
     auto* cost = new CostModel;
     for (const int rows : {1, 2, 4}) cost->unet.Observe(kSize.area(), rows, absl::Seconds(rows));
     return cost;
   }();
-  return *kCost;
+  return *measured;
 }
 
 // Takes so many seconds on the engine.

@@ -41,7 +41,7 @@ uint64_t NextState(uint64_t state, uint64_t embedding, const SamplerStep& step, 
 
 // The state fills the picture, so that it can be read back from the first eight bytes.
 Image Picture(uint64_t state, int width, int height) {
-  Image image{width, height, std::vector<uint8_t>(static_cast<size_t>(3 * width * height))};
+  Image image{width, height, std::vector<uint8_t>(RgbBytes(width, height))};
   for (size_t i = 0; i < image.rgb.size(); ++i) {
     image.rgb[i] = static_cast<uint8_t>(state >> (8 * (i % 8)));
   }
@@ -160,7 +160,7 @@ absl::StatusOr<std::vector<Image>> FakeModelRunner::PreviewLatents(absl::Span<co
   std::vector<Image> images;
   for (const SlotId slot : slots) {
     const Latents& latents = slots_.at(slot);
-    const auto bytes = static_cast<size_t>(3 * latents.width * latents.height);
+    const auto bytes = RgbBytes(latents.width, latents.height);
     images.push_back({latents.width, latents.height,
                       std::vector<uint8_t>(bytes, static_cast<uint8_t>(latents.steps))});
   }

@@ -75,7 +75,7 @@ class Timer {
 
 // Of a photograph's kind: smooth, with some noise, so that its PNG is neither empty nor stored.
 Image Picture() {
-  Image picture{kSide, kSide, std::vector<uint8_t>(size_t{3} * kSide * kSide)};
+  Image picture{kSide, kSide, std::vector<uint8_t>(RgbBytes(kSide, kSide))};
   uint32_t noise = 1;
   for (size_t i = 0; i < picture.rgb.size(); ++i) {
     noise = noise * 1664525 + 1013904223;

@@ -78,7 +78,7 @@ TEST(ContactSheet, IsAsLargeAsItsLongestRowAndItsRows) {
   const Image drawn = sheet.Draw();
   EXPECT_EQ(drawn.width, kSheetGap + 2 * (kSheetCellSize + kSheetGap));
   EXPECT_EQ(drawn.height, kSheetGap + 2 * (kSheetCellSize + kSheetCaptionHeight + kSheetGap));
-  EXPECT_EQ(drawn.rgb.size(), static_cast<size_t>(drawn.width * drawn.height * 3));
+  EXPECT_EQ(drawn.rgb.size(), RgbBytes(drawn.width, drawn.height));
 }
 
 TEST(ContactSheet, ShowsEachPictureInItsCellAndNothingBetweenThem) {

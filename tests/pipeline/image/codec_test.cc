@@ -93,7 +93,7 @@ TEST(Codec, EveryFlippedByteIsDecodedOrRefused) {
         damaged[at] = static_cast<char>(damaged[at] ^ flip);
         const absl::StatusOr<Image> image = DecodeImage(damaged, limits);
         if (!image.ok()) continue;
-        EXPECT_EQ(image->rgb.size(), static_cast<size_t>(3 * image->width * image->height));
+        EXPECT_EQ(image->rgb.size(), RgbBytes(image->width, image->height));
       }
     }
   }

@@ -19,7 +19,7 @@ struct NoisePicture {
 // Byte i of picture k hashes i and k, as the script's.
 Image Noise(int width, int height, uint32_t k) {
   Image image{width, height, {}};
-  image.rgb.resize(3 * static_cast<size_t>(width) * static_cast<size_t>(height));
+  image.rgb.resize(RgbBytes(width, height));
   for (size_t i = 0; i < image.rgb.size(); ++i) {
     uint32_t bits = static_cast<uint32_t>(i) * 2654435761u + k;
     bits = (bits ^ (bits >> 15)) * 2246822519u;
