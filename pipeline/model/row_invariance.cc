@@ -138,13 +138,14 @@ bool AreRemaindersAsInCallsOf(int64_t call_rows, at::TensorList inputs, RowInvar
   return at::equal(sum(trial), InCallsOf(call_rows, trial, sum));
 }
 
-// Whether in calls of `call_rows` a row has the same bits in every place, and beside zeros.
-bool AreEqualInEveryPlace(int64_t call_rows, at::TensorList inputs, RowInvariance::Body sum) {
-  const std::vector<at::Tensor> trial = ProductAndNegative(inputs[0], call_rows, sum);
-  const at::Tensor remainders = sum(trial);
+// Whether each row has the same bits where it stands as in the first place beside zeros.
+bool AreEqualInEveryPlace(at::TensorList call, RowInvariance::Body body) {
+  const at::Tensor result = body(call);
+  const int64_t call_rows = call[0].size(0);
   for (int64_t row = 0; row < call_rows; ++row) {
-    const std::vector<at::Tensor> alone = {trial[0].narrow(0, row, 1), trial[1].narrow(0, row, 1)};
-    if (!at::equal(InCallsOf(call_rows, alone, sum), remainders.narrow(0, row, 1))) return false;
+    std::vector<at::Tensor> alone;
+    for (const at::Tensor& input : call) alone.push_back(CallOf(input, row, 1, 1));
+    if (!at::equal(InCallsOf(call_rows, alone, body), result.narrow(0, row, 1))) return false;
   }
   return true;
 }
@@ -167,7 +168,7 @@ at::Tensor RowInvariance::RunOrSplit(const Operation& operation, at::TensorList 
              input.is_contiguous(at::MemoryFormat::ChannelsLast));
   }
   if (policy_ == Policy::kWholeBatches) return body(inputs);
-  const int64_t call_rows = sum == nullptr ? 1 : RowsOfACall(operation, inputs, *sum);
+  const int64_t call_rows = sum == nullptr ? 1 : RowsOfACall(operation, inputs, body, *sum);
   const int64_t rows = inputs[0].size(0);
   if (rows == call_rows) return body(inputs);
   if (rows > call_rows && !FillsTheMachine(operation.row, inputs[0]) &&
@@ -206,15 +207,18 @@ RowInvariance::Key RowInvariance::KeyOf(const Operation& operation, at::TensorLi
   return key;
 }
 
-int64_t RowInvariance::RowsOfACall(const Operation& operation, at::TensorList inputs, Body sum) {
+int64_t RowInvariance::RowsOfACall(const Operation& operation, at::TensorList inputs, Body body,
+                                   Body sum) {
   const int64_t together = RowsTogether(operation.row, inputs[0]);
   if (together == 1) return 1;
   Key key = KeyOf(operation, {inputs[0].narrow(0, 0, 1)});
   const auto known = call_rows_.find(key);
   if (known != call_rows_.end()) return known->second;
-  const std::vector<at::Tensor> trial = ProductAndNegative(inputs[0], together, sum);
-  const bool is_better_alone = AreRemaindersAsInCallsOf(1, trial, sum);
-  const bool is_sound = !is_better_alone && AreEqualInEveryPlace(together, inputs, sum);
+  const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
+  const std::vector<at::Tensor> random = RandomLike(inputs, together, generator);
+  const bool is_better_alone = AreRemaindersAsInCallsOf(1, random, sum);
+  const bool is_sound = !is_better_alone && AreEqualInEveryPlace(random, body) &&
+                        AreEqualInEveryPlace(ProductAndNegative(random[0], together, sum), sum);
   return call_rows_[std::move(key)] = is_sound ? together : 1;
 }
 

@@ -72,7 +72,7 @@ class RowInvariance {
   at::Tensor RunOrSplit(const Operation&, at::TensorList inputs, Body body, const Body* sum);
   static Key KeyOf(const Operation&, at::TensorList inputs);
   // The fixed number of rows; 1: each row has a call of its own.
-  int64_t RowsOfACall(const Operation&, at::TensorList inputs, Body sum);
+  int64_t RowsOfACall(const Operation&, at::TensorList inputs, Body body, Body sum);
   // Whether all rows in one call are as in calls of `call_rows`.
   bool IsInvariant(const Operation&, at::TensorList inputs, int64_t call_rows, Body body,
                    const Body* sum);
