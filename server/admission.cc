@@ -205,7 +205,7 @@ absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request,
   };
   for (const auto& row : table) {
     if (row.inside + row.asked <= row.limit) continue;
-    const absl::Status full = QueueFull(row.what, row.inside, row.asked, row.limit);
+    absl::Status full = QueueFull(row.what, row.inside, row.asked, row.limit);
     if (row.asked > row.limit) return full;  // it never fits
     std::vector<std::pair<double, int64_t>> leaving;
     for (size_t i = 0; i < lines_.size(); ++i) {

@@ -35,7 +35,7 @@ absl::Status DeadlineUnreachable(absl::Duration predicted, absl::Duration remain
 
 void AdmissionLine::Inside::Add(const LineEntry& entry, int sign) {
   bytes += sign * entry.bytes;
-  samples += sign * entry.shape.samples;
+  samples += int64_t{sign} * entry.shape.samples;
   unet_rows += sign * entry.unet_rows();
 }
 

@@ -102,16 +102,14 @@ StreamReactor::Step StreamReactor::NextStep() {
     waiting_.pop_front();
   } else if (progress_) {
     *written_.mutable_progress() = *std::exchange(progress_, std::nullopt);
-  } else if (is_encoder_called_) {
+  } else if (is_encoder_called_ || (previews_.empty() && !end_)) {
     return Step::kNone;
   } else if (!previews_.empty()) {
     is_encoder_called_ = true;
     return Step::kEncode;
-  } else if (end_) {
+  } else {
     is_writing_ = true;
     return Step::kEnd;
-  } else {
-    return Step::kNone;
   }
   is_writing_ = true;
   return Step::kWrite;

@@ -39,7 +39,7 @@ prometheus::Labels RpcLabels(absl::string_view method, absl::string_view type) {
 
 // "OK", "InvalidArgument": as go-grpc-middleware writes codes.
 std::string CodeName(const absl::Status& status) {
-  const std::string upper = absl::StatusCodeToString(status.code());  // INVALID_ARGUMENT
+  std::string upper = absl::StatusCodeToString(status.code());  // INVALID_ARGUMENT
   if (status.ok()) return upper;
   std::string name;
   bool starts_word = true;
@@ -297,7 +297,7 @@ void Metrics::SetModel(int engine, const ModelInfo& model, const CostModel& cost
 
 EngineObserver& Metrics::engine(int index) const { return *engines_[static_cast<size_t>(index)]; }
 
-prometheus::Histogram& Metrics::Stage(prometheus::Labels labels) {
+prometheus::Histogram& Metrics::Stage(const prometheus::Labels& labels) {
   return all_->stage_seconds.Add(labels, MetricRegistry::SecondsBuckets());
 }
 

@@ -64,7 +64,7 @@ class Metrics {
   struct All;
   class Engine;
 
-  prometheus::Histogram& Stage(prometheus::Labels);
+  prometheus::Histogram& Stage(const prometheus::Labels&);
   void CountSample(SampleOutcome, int unet_rows);
   void SetBacklog(size_t engine, absl::Duration) ABSL_LOCKS_EXCLUDED(mutex_);
 

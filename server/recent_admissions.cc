@@ -7,7 +7,7 @@ namespace {
 
 // One while is not much to judge by: the whiles of which the next one is the mean.
 constexpr int kWhiles = 3;
-constexpr size_t kMaxKept = kWhiles * 64;  // more of them do not make calls any wider
+constexpr size_t kMaxKept = size_t{kWhiles} * 64;  // more of them do not make calls any wider
 
 }  // namespace
 

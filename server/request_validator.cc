@@ -176,7 +176,8 @@ int64_t WorstCaseEncodedBytes(ImageFormat format, int width, int height, int jpe
   // Saturated noise takes 4.75 bytes per pixel at 100, 2.9 at 95 and 2.3 at 90 (4:4:4), 1.07 at 89
   // (4:2:0).
   const double per_pixel = jpeg_quality < 90 ? 1.2 : jpeg_quality <= 95 ? 3.1 : 5.0;
-  const int64_t pixels = int64_t{(width + 15) / 16 * 16} * ((height + 15) / 16 * 16);
+  const auto whole_blocks = [](int64_t side) { return (side + 15) / 16 * 16; };
+  const int64_t pixels = whole_blocks(width) * whole_blocks(height);
   return static_cast<int64_t>(per_pixel * static_cast<double>(pixels)) + kMaxMetadataBytes;
 }
 

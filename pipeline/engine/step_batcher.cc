@@ -67,7 +67,7 @@ absl::Status StepBatcher::Enqueue(const Job& job, absl::Time now, const CostMode
   }
   const LatentSize size{job.latent_width, job.latent_height};
   const auto steps = static_cast<int64_t>(job.plan->steps.size());
-  const int64_t rows = RowsPerStep(job.guidance_scale) * job.sample_count * steps;
+  const int64_t rows = steps * job.sample_count * RowsPerStep(job.guidance_scale);
   Forecast forecast(cost, options_.max_rows);
   const absl::Duration work = forecast.times(size).WorkOf(rows, job.sample_count, 1);
   const absl::Time place = order_.PlaceOf(job.caller, job.priority, job.deadline, now);
