@@ -122,9 +122,13 @@ struct ChosenByBatch {
   }
 };
 
+at::Tensor RunOf(RowInvariance& rows, const at::Tensor& x, const ChosenByBatch& body,
+                 const ChosenByBatch& sum) {
+  return rows.RunProduct({.kind = "product", .row = kWaitsForWeights}, {x, at::Tensor()}, body,
+                         sum);
+}
 at::Tensor RunOf(RowInvariance& rows, const at::Tensor& x, const ChosenByBatch& product) {
-  return rows.RunProduct({.kind = "product", .row = kWaitsForWeights}, {x, at::Tensor()}, product,
-                         product);
+  return RunOf(rows, x, product, product);
 }
 
 TEST(RowInvariance, ProductsThatWaitForWeightsRunInCallsOfOneSize) {
@@ -141,8 +145,12 @@ TEST(RowInvariance, ProductsThatWaitForWeightsRunInCallsOfOneSize) {
 }
 
 TEST(RowInvariance, ACallOfOneSizeWithAnotherResultInEveryPlaceIsNotUsed) {
-  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
-  EXPECT_TRUE(at::equal(RunOf(rows, ThreeRows(), {.by_place = true}), ThreeRows()));
+  const ChosenByBatch same_everywhere, by_place{.by_place = true};
+  for (const auto& [body, sum] :
+       {std::pair(by_place, by_place), {by_place, same_everywhere}, {same_everywhere, by_place}}) {
+    RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+    EXPECT_TRUE(at::equal(RunOf(rows, ThreeRows(), body, sum), ThreeRows()));
+  }
 }
 
 TEST(RowInvariance, ARowThatIsTheSameInCompanyIsNotFilledUp) {
