@@ -53,6 +53,14 @@ at::Tensor CallOf(const at::Tensor& input, int64_t first, int64_t count, int64_t
   return is_aligned ? rows : rows.clone();
 }
 
+std::vector<at::Tensor> FirstRows(at::TensorList inputs, int64_t count) {
+  std::vector<at::Tensor> first;
+  for (const at::Tensor& input : inputs) {
+    first.push_back(input.defined() ? input.narrow(0, 0, count) : at::Tensor());
+  }
+  return first;
+}
+
 // In calls of `call_rows`, the last of them filled with zeros.
 at::Tensor InCallsOf(int64_t call_rows, at::TensorList inputs, RowInvariance::Body body) {
   at::Tensor results;
@@ -99,9 +107,19 @@ bool RunsOnTiles(const at::Tensor& input) {
   return input.scalar_type() == at::kBFloat16 && HasTileProduct();
 }
 
+bool IsEnoughForAllCores(const RowInvariance::Work& row) {
+  return row.positions * row.weights >= kMultiplicationsThatFillTheMachine;
+}
+
 bool FillsTheMachine(const RowInvariance::Work& row, const at::Tensor& input) {
-  if (row.positions * row.weights < kMultiplicationsThatFillTheMachine) return false;
+  if (!IsEnoughForAllCores(row)) return false;
   return row.positions > (RunsOnTiles(input) ? kPositionsThatWaitOnTiles : kPositionsThatWait);
+}
+
+// Where a cache holds the weights, rows one by one keep what the operations hand on in it, too.
+bool ChainFillsTheMachine(const RowInvariance::Work& row, const at::Tensor& input) {
+  const bool waits = row.weights >= kWeightsThatAreWaitedFor;
+  return waits ? FillsTheMachine(row, input) : IsEnoughForAllCores(row);
 }
 
 // How many rows cost hardly more than one.
@@ -169,13 +187,8 @@ at::Tensor RowInvariance::RunOrSplit(const Operation& operation, at::TensorList 
   }
   if (policy_ == Policy::kWholeBatches) return body(inputs);
   const int64_t call_rows = sum == nullptr ? 1 : RowsOfACall(operation, inputs, body, *sum);
-  const int64_t rows = inputs[0].size(0);
-  if (rows == call_rows) return body(inputs);
-  if (rows > call_rows && !FillsTheMachine(operation.row, inputs[0]) &&
-      IsInvariant(operation, inputs, call_rows, body, sum)) {
-    return body(inputs);
-  }
-  return InCallsOf(call_rows, inputs, body);
+  if (FillsTheMachine(operation.row, inputs[0])) return InCallsOf(call_rows, inputs, body);
+  return InCallsOf(RowsInCompany(operation, inputs, call_rows, body, sum), inputs, body);
 }
 
 at::Tensor RowInvariance::RunAlone(at::TensorList inputs, Body body) {
@@ -185,7 +198,7 @@ at::Tensor RowInvariance::RunAlone(at::TensorList inputs, Body body) {
 
 at::Tensor RowInvariance::RunChain(const Work& row, at::TensorList inputs, Body body) {
   if (policy_ == Policy::kWholeBatches || inputs[0].size(0) == 1 ||
-      !FillsTheMachine(row, inputs[0])) {
+      !ChainFillsTheMachine(row, inputs[0])) {
     return body(inputs);
   }
   return RowByRow(inputs, body);
@@ -220,6 +233,16 @@ int64_t RowInvariance::RowsOfACall(const Operation& operation, at::TensorList in
   const bool is_sound = !is_better_alone && AreEqualInEveryPlace(random, body) &&
                         AreEqualInEveryPlace(ProductAndNegative(random[0], together, sum), sum);
   return call_rows_[std::move(key)] = is_sound ? together : 1;
+}
+
+int64_t RowInvariance::RowsInCompany(const Operation& operation, at::TensorList inputs,
+                                     int64_t call_rows, Body body, const Body* sum) {
+  const int64_t rows = inputs[0].size(0);
+  for (int64_t calls = 1; rows > calls * call_rows; calls *= 2) {
+    const int64_t company = (rows + calls - 1) / calls;
+    if (IsInvariant(operation, FirstRows(inputs, company), call_rows, body, sum)) return company;
+  }
+  return call_rows;
 }
 
 bool RowInvariance::IsInvariant(const Operation& operation, at::TensorList inputs,

@@ -18,7 +18,8 @@ namespace image_variations {
 // Kernels choose their blocking by shape, batch included, so some give other bits to a row in
 // company. Which do is not documented and changes with shape, thread count and release: it is
 // measured. The first time that a batched operation is met in some shape it is tried on random
-// rows; if any row differs from the same row alone, that shape is computed row by row from then on.
+// rows; if any row differs from the same row alone, halves of that batch are tried, and so on, down
+// to one row, and that shape is computed so from then on.
 // Where results are rounded to bfloat16 another order of additions changes but one value in ten
 // thousand: there many values are tried, or of products what rounding takes away.
 // An operation that fills the machine with one row is not batched: nothing would be gained, unless
@@ -62,7 +63,7 @@ class RowInvariance {
   // are put together once for all of them.
   at::Tensor RunChain(const Work& row, at::TensorList inputs, Body body);
 
-  // Shapes tried, and those of them that have to be computed row by row.
+  // Shapes tried, and those of them that have to be computed in smaller ones.
   std::pair<int, int> tried_and_split() const;
 
  private:
@@ -73,6 +74,10 @@ class RowInvariance {
   static Key KeyOf(const Operation&, at::TensorList inputs);
   // The fixed number of rows; 1: each row has a call of its own.
   int64_t RowsOfACall(const Operation&, at::TensorList inputs, Body body, Body sum);
+  // How many to compute in one call: all rows or, halved again and again, as many as are then as in
+  // calls of `call_rows`.
+  int64_t RowsInCompany(const Operation&, at::TensorList inputs, int64_t call_rows, Body body,
+                        const Body* sum);
   // Whether all rows in one call are as in calls of `call_rows`.
   bool IsInvariant(const Operation&, at::TensorList inputs, int64_t call_rows, Body body,
                    const Body* sum);

@@ -46,7 +46,21 @@ TEST(RowInvariance, AnInvariantOperationRunsOnTheWholeBatchOnceTried) {
 TEST(RowInvariance, AnOperationThatDependsOnItsBatchRunsRowByRow) {
   RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
   EXPECT_TRUE(at::equal(rows.Run({.kind = "bad"}, ThreeRows(), DependsOnBatch), ThreeRows()));
-  EXPECT_EQ(rows.tried_and_split(), std::make_pair(1, 1));
+  EXPECT_EQ(rows.tried_and_split(), std::make_pair(2, 2));  // of three rows, and of two
+}
+
+TEST(RowInvariance, AnOperationThatDependsOnBatchesOverTwoRowsRunsInCallsOfTwo) {
+  std::vector<int64_t> calls;
+  const auto body = [&](at::TensorList inputs) {
+    calls.push_back(inputs[0].size(0));
+    return inputs[0] * (inputs[0].size(0) > 2 ? 3 : 1);
+  };
+  const at::Tensor x = at::arange(20, at::kFloat).view({5, 4});
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  rows.Run({.kind = "blocked"}, x, body);
+  calls.clear();
+  EXPECT_TRUE(at::equal(rows.Run({.kind = "blocked"}, x, body), x));
+  EXPECT_THAT(calls, ElementsAre(2, 2, 2));
 }
 
 // A product with bfloat16 results whose terms are added in another order in company: few results
@@ -55,10 +69,10 @@ at::Tensor OrderDependsOnBatch(at::TensorList inputs) {
   constexpr int64_t kTerms = 64;
   const at::Tensor terms = inputs[0].to(at::kFloat);
   const int64_t parts = terms.size(0) == 1 ? 1 : 4;
-  at::Tensor sum = at::zeros({terms.size(0), 1}, at::kFloat);
+  at::Tensor sum = at::zeros({terms.size(0), terms.size(1), 1}, at::kFloat);
   for (int64_t i = 0; i < kTerms; ++i) {
     const int64_t term = i % parts * (kTerms / parts) + i / parts;
-    sum = sum + terms.narrow(1, term, 1) * (1 + 0.37f * static_cast<float>(term % 7));
+    sum = sum + terms.narrow(2, term, 1) * (1 + 0.37f * static_cast<float>(term % 7));
   }
   if (inputs[1].defined()) sum = sum + inputs[1].to(at::kFloat);
   return sum.to(at::kBFloat16);
@@ -66,9 +80,9 @@ at::Tensor OrderDependsOnBatch(at::TensorList inputs) {
 
 TEST(RowInvariance, AnotherOrderOfAdditionsIsFoundThoughResultsAreRounded) {
   RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
-  const at::Tensor x = at::ones({16, 64}, at::kBFloat16);
+  const at::Tensor x = at::ones({16, 256, 64}, at::kBFloat16);
   rows.RunProduct({.kind = "product"}, {x, at::Tensor()}, OrderDependsOnBatch, OrderDependsOnBatch);
-  EXPECT_EQ(rows.tried_and_split(), std::make_pair(1, 1));
+  EXPECT_EQ(rows.tried_and_split(), std::make_pair(4, 4));  // of 16, 8, 4 and 2 rows
 }
 
 TEST(RowInvariance, EveryNumberOfRowsIsTriedByItself) {
@@ -98,6 +112,18 @@ TEST(RowInvariance, AnOperationThatWaitsForItsWeightsIsBatched) {
   CallLog log;
   rows.Run(operation, ThreeRows(), log);
   EXPECT_THAT(log.rows, ElementsAre(3));
+}
+
+TEST(RowInvariance, AChainWhoseWeightsACacheHoldsRunsRowByRow) {
+  RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
+  const auto calls_of = [&](const RowInvariance::Work& row) {
+    CallLog log;
+    EXPECT_TRUE(at::equal(rows.RunChain(row, ThreeRows(), log), ThreeRows() * 2));
+    return log.rows;
+  };
+  EXPECT_THAT(calls_of({.positions = 64, .weights = 800'000}), ElementsAre(1, 1, 1));
+  EXPECT_THAT(calls_of({.positions = 64, .weights = 700'000}), ElementsAre(3));
+  EXPECT_THAT(calls_of({.positions = 64, .weights = 20'000'000}), ElementsAre(3));
 }
 
 // 16 positions, and weights that no cache holds.
@@ -165,9 +191,9 @@ TEST(RowInvariance, ARowThatIsTheSameInCompanyIsNotFilledUp) {
 }
 
 // The real kernels, whatever they do on this machine.
-TEST(RowInvariance, ALinearLayerOfTheDeepestLevelsIsTheSameInAnyCompany) {
+TEST(RowInvariance, ALinearLayerOfTheDeeperLevelsIsTheSameInAnyCompany) {
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    for (const int64_t positions : {16, 64}) {
+    for (const int64_t positions : {16, 64, 256}) {
       RowInvariance rows(RowInvariance::Policy::kRowsAsAlone);
       const at::Tensor weight = at::randn({1280, 1280}, at::kFloat).to(dtype);
       const Linear linear = {
