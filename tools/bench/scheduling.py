@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """What the server promises under load, measured with the real programs and the bundled model.
 
-    python3 tools/bench/scheduling.py [--rows shared,overload,bytes,previews,soak] [--quick] [--soak-minutes 10]
+    python3 tools/bench/scheduling.py [--rows shared,overload,...] [--quick] [--soak-minutes 10]
 
 Prints a Markdown table: what, measured, must reach. Exits 1 if a row is missed.
 
 shared    16 callers with unlike requests: rows in a UNet call on average; no variation's bytes differ
 overload  the highest rate that is VALID within two seconds, then turns of 1, 2, 5 and 10 times that rate: goodput
           beside its peak, the time that refusals take, and how far predictions of the finish are off
-bytes     eight guided samples in a call: same bytes whatever the company, beside whole batches, in turn
+bytes     eight guided samples in a call: same bytes whatever the company, beside whole batches, in turn;
+          full-size-bytes is the same of --full-size, in each of --dtypes
 previews  processor time that a preview takes, beside that of a UNet step, from requests with and without in turn
 soak      twice the highest valid rate, with callers that leave, pictures that are none, and readers that stop
           reading: memory, files and threads of the server; every request is answered exactly once
@@ -139,8 +140,11 @@ def percentile(ascending, percent):
 
 def price_of_same_bytes(a, report):
     price_at(a, report, "bundled model", a.model, "unet/8-guided/64x64", 3 if a.quick else 100, 0.85)
-    if a.full_size:
-        for dtype, turns in (("fp32", 11), ("bf16", 21)):
+
+
+def price_at_full_size(a, report):
+    for dtype, turns in (("fp32", 11), ("bf16", 21)):
+        if a.full_size and dtype in a.dtypes:
             price_at(a, report, f"full size, 256x256, {dtype}", a.full_size, "unet/8-guided/256x256", 1 if a.quick else turns,
                      0.97, f"--dtype={dtype}")
 
@@ -285,7 +289,8 @@ def soak(a, report):
                f"{requests['finished']} finished)", lost, "0", lost == 0)
 
 
-ROWS = {"shared": shared, "overload": overload, "bytes": price_of_same_bytes, "previews": preview_cost, "soak": soak}
+ROWS = {"shared": shared, "overload": overload, "bytes": price_of_same_bytes, "full-size-bytes": price_at_full_size,
+        "previews": preview_cost, "soak": soak}
 
 
 def main():
@@ -293,6 +298,7 @@ def main():
     parser.add_argument("--bin", default="build/release/bin")
     parser.add_argument("--model", default="demo/model")
     parser.add_argument("--full-size", metavar="FOLDER", help="for the row that needs such a model; else it is left out")
+    parser.add_argument("--dtypes", type=lambda text: text.split(","), default=["fp32", "bf16"], help="of --full-size")
     parser.add_argument("--rows", type=lambda text: text.split(","), default=list(ROWS))
     parser.add_argument("--rate", type=float, help="the highest valid rate, if it is known")
     parser.add_argument("--turns", type=int, default=3, help="of each overload")
