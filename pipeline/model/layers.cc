@@ -10,9 +10,14 @@
 #include "ATen/ops/silu.h"
 #include "pipeline/model/attention.h"
 #include "pipeline/model/group_norm.h"
+#include "pipeline/model/winograd.h"
 
 namespace image_variations {
 namespace {
+
+// Convolutions that any company suits read their weights once for all rows. A row with more results
+// goes alone, so that what the layers hand on stays in the caches.
+constexpr int64_t kMostResultsInCompany = 1 << 19;
 
 PostOp SumOrNone(const at::Tensor& addend) {
   return addend.defined() ? PostOp::kAdd : PostOp::kNone;
@@ -74,6 +79,9 @@ at::Tensor Conv2d::ForwardAdd(const at::Tensor& x, const at::Tensor& addend) con
 }
 
 at::Tensor Conv2d::Run(const at::Tensor& x, PostOp post_op, const at::Tensor& operand) const {
+  if (IsWinogradWeight(weight)) {  // a row's result depends on that row alone
+    return RunConv2d(x, weight, bias, stride, padding, post_op, operand);
+  }
   const int64_t positions = x.size(2) * x.size(3) / (stride * stride);
   const RowInvariance::Operation operation = {
       .kind = "conv2d",
@@ -180,6 +188,10 @@ ResnetBlock ResnetBlock::Load(const WeightScope& scope, int64_t in, int64_t out,
 at::Tensor ResnetBlock::Forward(const at::Tensor& x, const at::Tensor& skip,
                                 const at::Tensor& time_bias) const {
   const RowInvariance::Work row = {x.size(2) * x.size(3), conv2.weight.numel()};
+  const int64_t results = row.positions * conv2.bias.size(0);
+  if (IsWinogradWeight(conv2.weight) && results <= kMostResultsInCompany) {
+    return Chain(x, skip, time_bias);
+  }
   return conv2.rows->RunChain(row, {x, skip, time_bias}, [&](at::TensorList inputs) {
     return Chain(inputs[0], inputs[1], inputs[2]);
   });

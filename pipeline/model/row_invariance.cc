@@ -118,8 +118,8 @@ bool FillsTheMachine(const RowInvariance::Work& row, const at::Tensor& input) {
 
 // Where a cache holds the weights, rows one by one keep what the operations hand on in it, too.
 bool ChainFillsTheMachine(const RowInvariance::Work& row, const at::Tensor& input) {
-  const bool waits = row.weights >= kWeightsThatAreWaitedFor;
-  return waits ? FillsTheMachine(row, input) : IsEnoughForAllCores(row);
+  if (row.weights < kWeightsThatAreWaitedFor) return IsEnoughForAllCores(row);
+  return FillsTheMachine(row, input);
 }
 
 // How many rows cost hardly more than one.
