@@ -25,6 +25,9 @@ run "$python" tools/bench/service.py --json "$results"
 run python3 tools/bench/calls.py --json "$results"
 run python3 tools/bench/report.py "$results"
 run python3 tools/bench/scheduling.py --full-size out/full-size
+for dtype in bf16 fp32; do
+  run env OMP_WAIT_POLICY=passive build/release/bin/networks_bench --model=out/full-size --dtype="$dtype" --compare
+done
 
 run python3 tools/bench_overhead.py
 run python3 tools/bench_load_rss.py --model out/full-size

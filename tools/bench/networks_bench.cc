@@ -4,6 +4,8 @@
 //   networks_bench --model=... --paced   runs the case named by each line of standard input once
 //                                        and prints its seconds and CPU seconds, to take turns with
 //                                        peers
+//   networks_bench --model=... --compare   eight samples and fewer in a UNet call of half the
+//                                          model's side: does any have other bits than alone?
 //   networks_bench --whole-batches ...   every operation over the whole batch, whatever that does
 //                                        to a row's bytes
 
@@ -19,6 +21,7 @@
 
 #include "ATen/Parallel.h"
 #include "ATen/ops/arange.h"
+#include "ATen/ops/equal.h"
 #include "ATen/ops/randn.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -37,6 +40,7 @@ struct Options {
   std::string dtype = "fp32";
   int threads = 2;
   bool paced = false;
+  bool compare = false;
   RowInvariance::Policy batches = RowInvariance::Policy::kRowsAsAlone;
 };
 
@@ -55,6 +59,8 @@ Options ReadOptions(int* argc, char** argv) {
       if (!absl::SimpleAtoi(flag, &options.threads)) options.threads = 1;
     } else if (flag == "--paced") {
       options.paced = true;
+    } else if (flag == "--compare") {
+      options.compare = true;
     } else if (flag == "--whole-batches") {
       options.batches = RowInvariance::Policy::kWholeBatches;
     } else {
@@ -69,20 +75,42 @@ int64_t LatentFactor(const Networks& networks) {
   return int64_t{1} << (networks.vae.up_blocks.size() - 1);
 }
 
-// Of `samples` samples. `height` and `width` of the picture.
-Case UnetStep(const Networks& networks, int height, int width, bool guided, int samples = 1) {
-  const Unet& unet = networks.unet;
-  const int64_t rows_each = guided ? 2 : 1;
-  const int64_t factor = LatentFactor(networks);
-  const at::TensorOptions options(networks.placement.dtype);
-  const at::Tensor latents =
-      at::randn({samples, unet.config.in_channels, height / factor, width / factor}, options);
-  const at::Tensor context = at::randn({samples * rows_each, unet.context_width}, options);
-  const at::Tensor sample_of_row = at::arange(samples, at::kLong).repeat_interleave(rows_each);
-  const at::Tensor time_biases = unet.TimeBiases(500).repeat({samples, 1});
+// Of `samples` samples, each of two rows if it is guided.
+struct UnetInputs {
+  const Unet& unet;
+  int64_t rows_each;
+  at::Tensor latents, time_biases, context;
+
+  // `height` and `width` of the picture.
+  static UnetInputs Random(const Networks& networks, int height, int width, bool guided,
+                           int samples) {
+    const Unet& unet = networks.unet;
+    const int64_t rows_each = guided ? 2 : 1;
+    const int64_t factor = LatentFactor(networks);
+    const at::TensorOptions options(networks.placement.dtype);
+    return {.unet = unet,
+            .rows_each = rows_each,
+            .latents = at::randn(
+                {samples, unet.config.in_channels, height / factor, width / factor}, options),
+            .time_biases = unet.TimeBiases(500).repeat({samples, 1}),
+            .context = at::randn({samples * rows_each, unet.context_width}, options)};
+  }
+
+  at::Tensor Forward(int64_t first, int64_t count) const {
+    return unet.Forward(latents.narrow(0, first, count), time_biases.narrow(0, first, count),
+                        context.narrow(0, first * rows_each, count * rows_each),
+                        at::arange(count, at::kLong).repeat_interleave(rows_each));
+  }
+};
+
+std::string NameOf(int height, int width, bool guided, int samples) {
   const std::string company = samples == 1 ? "" : absl::StrCat(samples, "-");
-  return {absl::StrCat("unet/", company, guided ? "guided/" : "unguided/", height, "x", width),
-          [=, &unet] { unet.Forward(latents, time_biases, context, sample_of_row); }};
+  return absl::StrCat("unet/", company, guided ? "guided/" : "unguided/", height, "x", width);
+}
+
+Case UnetStep(const Networks& networks, int height, int width, bool guided, int samples = 1) {
+  const UnetInputs inputs = UnetInputs::Random(networks, height, width, guided, samples);
+  return {NameOf(height, width, guided, samples), [=] { inputs.Forward(0, samples); }};
 }
 
 Case VaeDecode(const Networks& networks, int height, int width) {
@@ -157,6 +185,28 @@ int RunPaced(const std::vector<Case>& cases) {
   return 0;
 }
 
+// Each sample of a call beside the same sample in a call of its own. Returns 1 if any differs.
+int CompareCompanies(const Networks& networks, int side) {
+  bool is_same = true;
+  for (const bool guided : {true, false}) {
+    for (const int samples : {8, 7, 5, 3, 2}) {
+      const UnetInputs inputs = UnetInputs::Random(networks, side, side, guided, samples);
+      const at::Tensor together = inputs.Forward(0, samples);
+      int differing = 0;
+      for (int sample = 0; sample < samples; ++sample) {
+        const at::Tensor alone = inputs.Forward(sample, 1);
+        if (!at::equal(alone, together.narrow(0, sample * alone.size(0), alone.size(0)))) {
+          ++differing;
+        }
+      }
+      std::printf("%s: %d of %d samples have other bits than alone\n",
+                  NameOf(side, side, guided, samples).c_str(), differing, samples);
+      is_same = is_same && differing == 0;
+    }
+  }
+  return is_same ? 0 : 1;
+}
+
 int Main(int argc, char** argv) {
   const Options options = ReadOptions(&argc, argv);
   benchmark::Initialize(&argc, argv);
@@ -180,6 +230,7 @@ int Main(int argc, char** argv) {
   std::fprintf(stderr, "%s %s, %d threads, loaded in %.1f s\n", options.model.c_str(),
                options.dtype.c_str(), options.threads, loading.count());
   const int side = dir->unet.sample_size * dir->vae.factor();
+  if (options.compare) return CompareCompanies(*networks, side / 2);
   std::vector<Case> cases = Cases(*networks, side);
   if (options.paced) {
     for (Case& one : CasesOfManyRows(*networks, side)) cases.push_back(std::move(one));
