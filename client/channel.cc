@@ -58,7 +58,7 @@ bool IsOnThisMachine(absl::string_view address) {
   const absl::string_view host = address.substr(0, address.rfind(':'));
   if (host == "localhost" || host == "[::1]") return true;
   const bool is_number = std::all_of(host.begin(), host.end(), [](char c) {
-    return absl::ascii_isdigit(c) || c == '.';
+    return absl::ascii_isdigit(static_cast<unsigned char>(c)) || c == '.';
   });  // 127.example.com is anybody's
   return is_number && absl::StartsWith(host, "127.");
 }

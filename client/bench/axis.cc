@@ -53,11 +53,13 @@ std::vector<double> Axis::Ticks() const {
     for (int i = 0; i * step <= high_; ++i) ticks.push_back(i * step);
     return ticks;
   }
-  for (double tick = RoundUp(low_); tick <= high_; tick = RoundUp(tick * 1.01)) {
+  double tick = RoundUp(low_);
+  while (tick <= high_) {
     ticks.push_back(tick);
+    tick = RoundUp(tick * 1.01);
   }
   if (high_ > kManyDecades * low_) {
-    std::erase_if(ticks, [](double tick) { return !IsDecade(tick); });
+    std::erase_if(ticks, [](double one) { return !IsDecade(one); });
   }
   return ticks;
 }

@@ -94,7 +94,7 @@ class LoadRun {
   void Send(size_t record);
   void GiveUpLater(int64_t id);
   void CancelDue();
-  void Take(Answer);
+  void Take(const Answer&);
   void TakeResult(const Answer&, const Request&, RequestRecord&);
   void CompareBytes(const VariationResult&, size_t choice);
   bool RetryLater(const Answer&, size_t record);
@@ -134,7 +134,7 @@ History LoadRun::Run() {
     CancelDue();
     Watch();
     if (IsOver() || IsLost(target_.Now())) break;
-    for (Answer& answer : target_.WaitForAnswers(NextWake())) Take(std::move(answer));
+    for (const Answer& answer : target_.WaitForAnswers(NextWake())) Take(answer);
   }
   for (const auto& [id, attempt] : running_) target_.Cancel(id);
   if (!history_.interrupted && options_.pacer.duration < absl::InfiniteDuration() &&
@@ -204,7 +204,7 @@ void LoadRun::CancelDue() {
   }
 }
 
-void LoadRun::Take(Answer answer) {
+void LoadRun::Take(const Answer& answer) {
   const auto found = running_.find(answer.id);
   if (found == running_.end()) {
     ++history_.surplus_answers;

@@ -55,7 +55,7 @@ class BenchCommand {
 absl::Status BenchCommand::Run() {
   RETURN_IF_ERROR(Prepare());
   said_ << DescribeLoad(report_.model, bench_) << "\n\n" << TableHead(bench_) << std::flush;
-  const absl::Status status = RunAll();
+  absl::Status status = RunAll();
   if (!status.ok() && !absl::IsCancelled(status)) return status;
   said_ << "\n" << DescribeRun(RunToDescribe(), bench_);
   said_ << DescribeHistory(report_.runs) << std::flush;

@@ -48,7 +48,7 @@ std::string DescribeCause(const absl::Status& status, const Arguments& arguments
 }
 
 std::string Explain(const absl::Status& status, const Arguments& arguments) {
-  const std::string cause = DescribeCause(status, arguments);
+  std::string cause = DescribeCause(status, arguments);
   const ErrorDetails details = DecodeErrorDetails(status);
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:

@@ -26,7 +26,7 @@ std::string DrawBar(int done, int total) {
 }
 
 std::string DescribeSteps(const Progress& progress) {
-  const std::string steps = absl::StrCat(progress.steps_done, "/", progress.steps_total, " steps");
+  std::string steps = absl::StrCat(progress.steps_done, "/", progress.steps_total, " steps");
   if (progress.predicted_remaining <= absl::ZeroDuration()) return steps;
   return absl::StrCat(steps, ", ", FormatClock(progress.predicted_remaining), " left");
 }

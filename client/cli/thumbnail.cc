@@ -44,8 +44,8 @@ Image Resize(const Image& source, int width, int height) {
       for (size_t x = 0; x < across.size(); ++x) {
         for (const Share& column : across[x]) {
           for (size_t channel = 0; channel < 3; ++channel) {
-            sums[x * 3 + channel] += row.weight * column.weight *
-                                     pixels[static_cast<size_t>(column.source) * 3 + channel];
+            const uint8_t pixel = pixels[static_cast<size_t>(column.source) * 3 + channel];
+            sums[x * 3 + channel] += row.weight * column.weight * static_cast<float>(pixel);
           }
         }
       }

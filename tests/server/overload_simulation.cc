@@ -243,8 +243,8 @@ class OverloadWorld final : public EngineObserver {
     request->ticket = *std::move(ticket);
     request->device = request->ticket.device();
     request->admitted = now_;
-    if (!is_batch && Chance(options_.cancel_share)) {
-      request->cancelled = now_ + Chance(1) * 2 * alone;
+    if (!is_batch && Draw() < options_.cancel_share) {
+      request->cancelled = now_ + Draw() * 2 * alone;
       cancels_.emplace(request->cancelled, request->id);
     }
     requests_[request->id] = request.get();
@@ -322,10 +322,8 @@ class OverloadWorld final : public EngineObserver {
     return absl::Seconds(options_.decode_seconds * rows / (is_warm_ ? 1 : 16));
   }
 
-  double Chance(double below) {
-    const double drawn = std::uniform_real_distribution<double>(0, 1)(cancel_random_);
-    return below == 1 ? drawn : drawn < below;
-  }
+  // Evenly from [0, 1).
+  double Draw() { return std::uniform_real_distribution<double>(0, 1)(cancel_random_); }
 
   const OverloadOptions options_;
   std::mt19937_64 cancel_random_{options_.seed};

@@ -80,8 +80,9 @@ TEST_F(Safetensors, NamesTensorAndFileWhenThereIsNoSuchTensor) {
 TEST_F(Safetensors, ReadsEveryElementType) {
   const std::pair<const char*, int> types[] = {{"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8}};
   for (const auto& [name, bytes] : types) {
-    const auto file = Open(SafetensorsBytes(
-        OneTensor(name, "[1]", absl::StrCat("[0, ", bytes, "]")), std::string(bytes, 'x')));
+    const auto file =
+        Open(SafetensorsBytes(OneTensor(name, "[1]", absl::StrCat("[0, ", bytes, "]")),
+                              std::string(static_cast<size_t>(bytes), 'x')));
     ASSERT_TRUE(file.ok()) << file.status();
     EXPECT_EQ(BytesPerElement(file->Find("weight")->type), bytes) << name;
   }
