@@ -24,7 +24,8 @@ def calls(a, report):
                middle["ours_ms"], 0.5, "ms",
                note=f"{words[0]} calls of {words[1]} steps; {min(run['ours_ms'] for run in runs):.2f} to "
                     f"{max(run['ours_ms'] for run in runs):.2f} in {len(runs)} turns; "
-                    f"left out: codecs {middle['codecs_ms']:.2f}, the runner {middle['runner_ms']:.2f}")
+                    f"left out: codecs {middle['codecs_ms']:.2f}, the runner {middle['runner_ms']:.2f}; counted: "
+                    f"{middle['grpc_ms']:.2f}, which a bare gRPC server takes for the same messages")
 
 
 def slowest_case(a, program, pattern):

@@ -3,7 +3,8 @@
 //
 // The whole server runs in a process of its own, with a runner that takes no time, and answers
 // unary calls with a 512x512 PNG in and another out. Counted is that process's CPU time, without
-// what its threads spent in DecodeImage, EncodeImage (ld --wrap) and the runner.
+// what its threads spent in DecodeImage, EncodeImage (ld --wrap) and the runner. In turn with it a
+// bare gRPC server gets the same calls and answers with such a PNG at once.
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -24,6 +25,9 @@
 #include "absl/strings/strip.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
+#include "grpcpp/security/server_credentials.h"
+#include "grpcpp/server.h"
+#include "grpcpp/server_builder.h"
 #include "imagevariations/v1/image_variations.grpc.pb.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/image/codec.h"
@@ -99,8 +103,8 @@ class TimelessRunner final : public ModelRunner {
   const ModelInfo& info() const override { return info_; }
   absl::Status EmbedImage(JobId, const Image&, Preprocessing) override { return absl::OkStatus(); }
   absl::Status PrepareLatents(absl::Span<const PrepareRow>) override { return absl::OkStatus(); }
+  // Not timed: reading the clock twice takes longer.
   absl::StatusOr<std::vector<bool>> Denoise(absl::Span<const StepRow> rows, int) override {
-    const Timer timer(left_out->runner);
     return std::vector<bool>(rows.size(), true);
   }
   absl::StatusOr<std::vector<std::optional<Image>>> DecodeLatents(
@@ -137,12 +141,50 @@ int RunServer() {
   });
 }
 
-struct ServerProcess {
-  pid_t pid = -1;
-  std::string address;
+// What gRPC takes for such messages.
+class BareService final : public v1::VariationService::CallbackService {
+ public:
+  grpc::ServerUnaryReactor* GenerateVariations(grpc::CallbackServerContext* context,
+                                               const v1::GenerateVariationsRequest*,
+                                               v1::GenerateVariationsResponse* response) override {
+    v1::Variation& variation = *response->add_variations();
+    variation.set_outcome(v1::Variation::OUTCOME_GENERATED);
+    variation.set_image(png_);
+    grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+ private:
+  const std::string png_ = RealEncode(Picture(), {}).value();
 };
 
-ServerProcess StartServer() {
+int RunBareServer() {
+  BareService service;
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&service);
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  IV_CHECK(server != nullptr);
+  std::printf("listening on 127.0.0.1:%d\n", port);
+  std::fflush(stdout);
+  server->Wait();
+  return 0;
+}
+
+struct ServerProcess {
+  pid_t pid = -1;
+  std::string address = {};
+  clockid_t clock = {};
+
+  void Stop() const {
+    kill(pid, SIGKILL);
+    IV_CHECK(waitpid(pid, nullptr, 0) == pid);
+  }
+};
+
+ServerProcess Start(int (*run)()) {
   int ends[2];
   IV_CHECK(pipe(ends) == 0);
   const pid_t pid = fork();
@@ -151,7 +193,7 @@ ServerProcess StartServer() {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(ends[1], STDOUT_FILENO);
     IV_CHECK(std::freopen("/dev/null", "w", stderr) != nullptr);  // a line of log for each call
-    std::_Exit(RunServer());
+    std::_Exit(run());
   }
   close(ends[1]);
   FILE* output = fdopen(ends[0], "r");
@@ -159,7 +201,9 @@ ServerProcess StartServer() {
   IV_CHECK(std::fgets(line, sizeof line, output) != nullptr);
   absl::string_view address = absl::StripTrailingAsciiWhitespace(line);
   IV_CHECK(absl::ConsumePrefix(&address, "listening on "));
-  return {pid, std::string(address)};
+  ServerProcess server{.pid = pid, .address = std::string(address)};
+  IV_CHECK(clock_getcpuclockid(pid, &server.clock) == 0);
+  return server;
 }
 
 void Call(const std::string& address, const std::string& png, int calls, int steps) {
@@ -189,36 +233,48 @@ void CallAtOnce(const std::string& address, const std::string& png, int calls, i
   for (std::thread& caller : callers) caller.join();
 }
 
+struct Load {
+  int calls = 1000;
+  int steps = 50;
+  int at_once = 1;
+};
+
+// CPU milliseconds of the server, each call.
+double CpuOfCalls(const ServerProcess& server, const std::string& png, const Load& load) {
+  const int64_t began = Nanoseconds(server.clock);
+  CallAtOnce(server.address, png, load.calls, load.steps, load.at_once);
+  return static_cast<double>(Nanoseconds(server.clock) - began) / 1e6 / load.calls;
+}
+
 int Main(int argc, char** argv) {
-  const int calls = argc > 1 ? std::atoi(argv[1]) : 1000;
-  const int steps = argc > 2 ? std::atoi(argv[2]) : 50;
-  const int at_once = argc > 3 ? std::atoi(argv[3]) : 1;
+  Load load;
+  if (argc > 1) load.calls = std::atoi(argv[1]);
+  if (argc > 2) load.steps = std::atoi(argv[2]);
+  if (argc > 3) load.at_once = std::atoi(argv[3]);
+  load.calls -= load.calls % load.at_once;
   void* shared =
       mmap(nullptr, sizeof(LeftOut), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   IV_CHECK(shared != MAP_FAILED);
   left_out = new (shared) LeftOut;
-  const ServerProcess server = StartServer();
-  clockid_t clock{};
-  IV_CHECK(clock_getcpuclockid(server.pid, &clock) == 0);
+  const ServerProcess server = Start(RunServer), bare = Start(RunBareServer);
   const std::string png = RealEncode(Picture(), {}).value();
 
-  CallAtOnce(server.address, png, std::max(at_once, calls / 20), steps, at_once);
-  const int64_t cpu = Nanoseconds(clock);
+  const Load warm = {std::max(load.at_once, load.calls / 20), load.steps, load.at_once};
+  CpuOfCalls(server, png, warm);
+  CpuOfCalls(bare, png, warm);
   const int64_t codecs = left_out->codecs, runner = left_out->runner;
-  CallAtOnce(server.address, png, calls, steps, at_once);
-  const auto milliseconds = [&](int64_t nanoseconds) {
-    return static_cast<double>(nanoseconds) / 1e6 / (calls / at_once * at_once);
-  };
-  const double all = milliseconds(Nanoseconds(clock) - cpu);
-  const double of_codecs = milliseconds(left_out->codecs - codecs);
-  const double of_runner = milliseconds(left_out->runner - runner);
+  const double all = CpuOfCalls(server, png, load);
+  const double of_codecs = static_cast<double>(left_out->codecs - codecs) / 1e6 / load.calls;
+  const double of_runner = static_cast<double>(left_out->runner - runner) / 1e6 / load.calls;
+  const double of_grpc = CpuOfCalls(bare, png, load);
   std::printf(
       "{\"calls\": %d, \"steps\": %d, \"at_once\": %d, \"png_bytes\": %zu, \"cpu_ms\": %.4f, "
-      "\"codecs_ms\": %.4f, \"runner_ms\": %.4f, \"ours_ms\": %.4f}\n",
-      calls / at_once * at_once, steps, at_once, png.size(), all, of_codecs, of_runner,
-      all - of_codecs - of_runner);
-  kill(server.pid, SIGTERM);
-  return waitpid(server.pid, nullptr, 0) == server.pid ? 0 : 1;
+      "\"codecs_ms\": %.4f, \"runner_ms\": %.4f, \"ours_ms\": %.4f, \"grpc_ms\": %.4f}\n",
+      load.calls, load.steps, load.at_once, png.size(), all, of_codecs, of_runner,
+      all - of_codecs - of_runner, of_grpc);
+  server.Stop();
+  bare.Stop();
+  return 0;
 }
 
 }  // namespace
