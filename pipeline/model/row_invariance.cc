@@ -53,14 +53,6 @@ at::Tensor CallOf(const at::Tensor& input, int64_t first, int64_t count, int64_t
   return is_aligned ? rows : rows.clone();
 }
 
-std::vector<at::Tensor> FirstRows(at::TensorList inputs, int64_t count) {
-  std::vector<at::Tensor> first;
-  for (const at::Tensor& input : inputs) {
-    first.push_back(input.defined() ? input.narrow(0, 0, count) : at::Tensor());
-  }
-  return first;
-}
-
 // In calls of `call_rows`, the last of them filled with zeros.
 at::Tensor InCallsOf(int64_t call_rows, at::TensorList inputs, RowInvariance::Body body) {
   at::Tensor results;
@@ -85,7 +77,6 @@ at::Tensor RowByRow(at::TensorList inputs, RowInvariance::Body body) {
   return InCallsOf(1, inputs, body);
 }
 
-// Of as many rows.
 std::vector<at::Tensor> RandomLike(at::TensorList inputs, int64_t rows,
                                    const at::Generator& generator) {
   std::vector<at::Tensor> random;
@@ -130,11 +121,11 @@ int64_t RowsTogether(const RowInvariance::Work& row, const at::Tensor& input) {
 }
 
 // Tries at least as many results.
-bool AreRowsAsInCallsOf(int64_t call_rows, at::TensorList inputs, int64_t results,
+bool AreRowsAsInCallsOf(int64_t call_rows, at::TensorList inputs, int64_t rows, int64_t results,
                         RowInvariance::Body body) {
   const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
   for (int64_t tried = 0; tried < results;) {
-    const std::vector<at::Tensor> trial = RandomLike(inputs, inputs[0].size(0), generator);
+    const std::vector<at::Tensor> trial = RandomLike(inputs, rows, generator);
     const at::Tensor result = body(trial);
     if (!at::equal(result, InCallsOf(call_rows, trial, body))) return false;
     tried += result.numel();
@@ -151,8 +142,9 @@ std::vector<at::Tensor> ProductAndNegative(const at::Tensor& x, int64_t rows,
   return {random, at::neg(sum({random, at::Tensor()}))};
 }
 
-bool AreRemaindersAsInCallsOf(int64_t call_rows, at::TensorList inputs, RowInvariance::Body sum) {
-  const std::vector<at::Tensor> trial = ProductAndNegative(inputs[0], inputs[0].size(0), sum);
+bool AreRemaindersAsInCallsOf(int64_t call_rows, const at::Tensor& x, int64_t rows,
+                              RowInvariance::Body sum) {
+  const std::vector<at::Tensor> trial = ProductAndNegative(x, rows, sum);
   return at::equal(sum(trial), InCallsOf(call_rows, trial, sum));
 }
 
@@ -210,11 +202,13 @@ std::pair<int, int> RowInvariance::tried_and_split() const {
   return {static_cast<int>(invariant_.size()), static_cast<int>(split)};
 }
 
-RowInvariance::Key RowInvariance::KeyOf(const Operation& operation, at::TensorList inputs) {
+RowInvariance::Key RowInvariance::KeyOf(const Operation& operation, at::TensorList inputs,
+                                        int64_t rows) {
   Key key(operation.kind, operation.constants);
+  key.second.push_back(rows);
   for (const at::Tensor& input : inputs) {
     if (!input.defined()) continue;
-    key.second.insert(key.second.end(), input.sizes().begin(), input.sizes().end());
+    key.second.insert(key.second.end(), input.sizes().begin() + 1, input.sizes().end());
     key.second.push_back(static_cast<int64_t>(input.scalar_type()));
   }
   return key;
@@ -224,12 +218,12 @@ int64_t RowInvariance::RowsOfACall(const Operation& operation, at::TensorList in
                                    Body sum) {
   const int64_t together = RowsTogether(operation.row, inputs[0]);
   if (together == 1) return 1;
-  Key key = KeyOf(operation, {inputs[0].narrow(0, 0, 1)});
+  Key key = KeyOf(operation, {inputs[0]}, 1);
   const auto known = call_rows_.find(key);
   if (known != call_rows_.end()) return known->second;
   const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
   const std::vector<at::Tensor> random = RandomLike(inputs, together, generator);
-  const bool is_better_alone = AreRemaindersAsInCallsOf(1, random, sum);
+  const bool is_better_alone = AreRemaindersAsInCallsOf(1, random[0], together, sum);
   const bool is_sound = !is_better_alone && AreEqualInEveryPlace(random, body) &&
                         AreEqualInEveryPlace(ProductAndNegative(random[0], together, sum), sum);
   return call_rows_[std::move(key)] = is_sound ? together : 1;
@@ -240,22 +234,23 @@ int64_t RowInvariance::RowsInCompany(const Operation& operation, at::TensorList 
   const int64_t rows = inputs[0].size(0);
   for (int64_t calls = 1; rows > calls * call_rows; calls *= 2) {
     const int64_t company = (rows + calls - 1) / calls;
-    if (IsInvariant(operation, FirstRows(inputs, company), call_rows, body, sum)) return company;
+    if (IsInvariant(operation, inputs, company, call_rows, body, sum)) return company;
   }
   return call_rows;
 }
 
-bool RowInvariance::IsInvariant(const Operation& operation, at::TensorList inputs,
+bool RowInvariance::IsInvariant(const Operation& operation, at::TensorList inputs, int64_t rows,
                                 int64_t call_rows, Body body, const Body* sum) {
-  Key key = KeyOf(operation, inputs);
+  Key key = KeyOf(operation, inputs, rows);
   const auto known = invariant_.find(key);
   if (known != invariant_.end()) return known->second;
 
   const bool is_rounded = inputs[0].scalar_type() != at::kFloat;
   const bool has_remainders = is_rounded && sum != nullptr;
   const int64_t results = is_rounded && !has_remainders ? kRoundedResults : 1;
-  const bool invariant = AreRowsAsInCallsOf(call_rows, inputs, results, body) &&
-                         (!has_remainders || AreRemaindersAsInCallsOf(call_rows, inputs, *sum));
+  const bool invariant =
+      AreRowsAsInCallsOf(call_rows, inputs, rows, results, body) &&
+      (!has_remainders || AreRemaindersAsInCallsOf(call_rows, inputs[0], rows, *sum));
   invariant_.emplace(std::move(key), invariant);
   return invariant;
 }

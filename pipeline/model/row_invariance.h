@@ -71,16 +71,16 @@ class RowInvariance {
 
   // `sum` may be null.
   at::Tensor RunOrSplit(const Operation&, at::TensorList inputs, Body body, const Body* sum);
-  static Key KeyOf(const Operation&, at::TensorList inputs);
+  static Key KeyOf(const Operation&, at::TensorList inputs, int64_t rows);
   // The fixed number of rows; 1: each row has a call of its own.
   int64_t RowsOfACall(const Operation&, at::TensorList inputs, Body body, Body sum);
   // How many to compute in one call: all rows or, halved again and again, as many as are then as in
   // calls of `call_rows`.
   int64_t RowsInCompany(const Operation&, at::TensorList inputs, int64_t call_rows, Body body,
                         const Body* sum);
-  // Whether all rows in one call are as in calls of `call_rows`.
-  bool IsInvariant(const Operation&, at::TensorList inputs, int64_t call_rows, Body body,
-                   const Body* sum);
+  // Whether so many `rows` in one call are as in calls of `call_rows`.
+  bool IsInvariant(const Operation&, at::TensorList inputs, int64_t rows, int64_t call_rows,
+                   Body body, const Body* sum);
 
   const Policy policy_;
   std::map<Key, int64_t> call_rows_;
