@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <optional>
 #include <type_traits>
 #include <vector>
@@ -69,7 +70,7 @@ class BlockedAttention {
         padded_tokens_(RoundUp(tokens_, products_.depth_step())),
         keys_per_block_(std::min(kKeysPerBlock, padded_tokens_)),
         key_blocks_((padded_tokens_ + keys_per_block_ - 1) / keys_per_block_),
-        scale_(1 / std::sqrt(static_cast<float>(head_width_))),
+        factor_(std::numbers::log2e_v<float> / std::sqrt(static_cast<float>(head_width_))),
         projected_(projected.const_data_ptr<T>()),
         keys_(at::empty({rows_ * heads_, key_blocks_, query_width_ * ScoreStride()},
                         projected.options())),
@@ -172,11 +173,9 @@ class BlockedAttention {
       products_.Multiply(rows, keys, query_width_, query_width_, ScoreStride(), ScoreStride(),
                          /*add=*/false, scratch->queries, Keys(head, first_key / keys_per_block_),
                          scratch->scores);
-      for (int64_t query = 0; query < queries; ++query) {
-        WeighScores(scratch->scores + query * ScoreStride(), std::min(keys, tokens_ - first_key),
-                    keys, scale_, &scratch->softmax[query], scratch->sums + query * value_width_,
-                    head_width_, Weights(scratch) + query * WeightStride());
-      }
+      const int64_t size = std::min(keys, tokens_ - first_key);
+      WeighScores<T>({scratch->scores, ScoreStride(), queries, size, keys}, factor_,
+                     scratch->softmax, {scratch->sums, value_width_, head_width_});
       products_.Multiply(rows, value_width_, keys, WeightStride(), value_width_, value_width_,
                          /*add=*/first_key > 0, Weights(scratch), Values(head, first_key),
                          scratch->sums);
@@ -197,7 +196,7 @@ class BlockedAttention {
   const int64_t rows_, tokens_, heads_, width_, head_width_;
   const int64_t query_width_, value_width_, padded_tokens_;  // padded to what products take
   const int64_t keys_per_block_, key_blocks_;
-  const float scale_;
+  const float factor_;  // of a query times a key, before 2 to the power of it
   const T* const projected_;
   at::Tensor keys_, values_;
 };

@@ -8,8 +8,8 @@
 #include "c10/util/BFloat16.h"
 
 #define IV_HAS_AVX512 1
-#define IV_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl")))
-#define IV_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16")))
+#define IV_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#define IV_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 
 namespace image_variations {
 

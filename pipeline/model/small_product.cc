@@ -137,7 +137,10 @@ void Multiply(int64_t m, int64_t n, int64_t k, const Strides& strides, bool add,
 }  // namespace
 
 bool HasSmallProduct(c10::ScalarType type) {
-  if (!__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512bw")) return false;
+  if (!__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512bw") ||
+      !__builtin_cpu_supports("avx512dq")) {
+    return false;
+  }
   return type == c10::kFloat || (type == c10::kBFloat16 && __builtin_cpu_supports("avx512bf16"));
 }
 

@@ -12,7 +12,6 @@ namespace image_variations {
 #ifdef IV_HAS_AVX512
 namespace {
 
-constexpr float kLog2E = 1.44269504f;
 constexpr int64_t kUnrolled = 4 * kLanes;
 constexpr __mmask16 kAll = 0xffff;  // GCC's functions without a mask make it warn of their own code
 
@@ -20,18 +19,17 @@ inline __mmask16 FirstLanes(int64_t count) {
   return static_cast<__mmask16>(count >= kLanes ? kAll : (1 << std::max<int64_t>(count, 0)) - 1);
 }
 
-// 2^x by a polynomial of the fraction, whose largest relative error on [-0.5, 0.5] is 2^-23.6.
+// 2^x by a polynomial of x - floor(x), whose largest relative error is 2^-23.5.
 IV_AVX512 inline __m512 PowerOfTwo(__m512 x) {
-  const __m512 whole =
-      _mm512_maskz_roundscale_ps(kAll, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 fraction = _mm512_sub_ps(x, whole);
-  __m512 p = _mm512_set1_ps(1.327647182e-3f);
-  p = _mm512_fmadd_ps(p, fraction, _mm512_set1_ps(9.675541368e-3f));
-  p = _mm512_fmadd_ps(p, fraction, _mm512_set1_ps(5.550713274e-2f));
-  p = _mm512_fmadd_ps(p, fraction, _mm512_set1_ps(2.402211972e-1f));
-  p = _mm512_fmadd_ps(p, fraction, _mm512_set1_ps(6.931469671e-1f));
+  const __m512 fraction =
+      _mm512_maskz_reduce_ps(kAll, x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  __m512 p = _mm512_set1_ps(1.867130050e-3f);
+  p = _mm512_fmadd_ps(p, fraction, _mm512_set1_ps(9.017030708e-3f));
+  p = _mm512_fmadd_ps(p, fraction, _mm512_set1_ps(5.579991266e-2f));
+  p = _mm512_fmadd_ps(p, fraction, _mm512_set1_ps(2.401644439e-1f));
+  p = _mm512_fmadd_ps(p, fraction, _mm512_set1_ps(6.931512951e-1f));
   p = _mm512_fmadd_ps(p, fraction, _mm512_set1_ps(1.0f));
-  return _mm512_maskz_scalef_ps(kAll, p, whole);
+  return _mm512_maskz_scalef_ps(kAll, p, x);  // by 2^floor(x)
 }
 
 // Of a pair of which the first is no number, the second.
@@ -42,7 +40,8 @@ IV_AVX512 inline __m512 LargerHalf(__m512 v, __m512i order) {
 }
 
 // The largest score, in every lane.
-IV_AVX512 inline __m512 LargestScore(const float* scores, int64_t size, __m512 start) {
+IV_AVX512 inline __m512 LargestScore(const float* scores, int64_t size) {
+  const __m512 start = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
   __m512 largest[4] = {start, start, start, start};
   int64_t i = 0;
   for (; i + kUnrolled <= size; i += kUnrolled) {
@@ -74,75 +73,86 @@ IV_AVX512_BF16 inline void StoreSome(__m512 value, __mmask16 mask, c10::BFloat16
 
 // Adds the weights to `sum`, by lanes.
 template <typename T>
-IV_AVX512_BF16 inline __m512 Weigh(const float* scores, int64_t size, int64_t padded_size,
-                                   __m512 factor, __m512 maximum, __m512 sum, T* weights) {
+IV_AVX512_BF16 inline __m512 Weigh(const float* scores, const ScoreBlock& block, __m512 factor,
+                                   __m512 shift, __m512 sum, T* weights) {
   __m512 sums[4] = {sum, _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
   int64_t i = 0;
-  for (; i + kUnrolled <= size; i += kUnrolled) {
+  for (; i + kUnrolled <= block.size; i += kUnrolled) {
 #pragma GCC unroll 4
     for (int part = 0; part < 4; ++part) {
       const __m512 score = _mm512_loadu_ps(scores + i + part * kLanes);
-      const __m512 weight = PowerOfTwo(_mm512_mul_ps(_mm512_sub_ps(score, maximum), factor));
+      const __m512 weight = PowerOfTwo(_mm512_fmsub_ps(score, factor, shift));
       sums[part] = _mm512_add_ps(sums[part], weight);
       StoreLanes(weight, weights + i + part * kLanes);
     }
   }
-  for (; i < padded_size; i += kLanes) {
-    const __mmask16 used = FirstLanes(size - i);
+  for (; i < block.padded_size; i += kLanes) {
+    const __mmask16 used = FirstLanes(block.size - i);
     const __m512 score = _mm512_maskz_loadu_ps(used, scores + i);
     const __m512 weight =
-        _mm512_maskz_mov_ps(used, PowerOfTwo(_mm512_mul_ps(_mm512_sub_ps(score, maximum), factor)));
+        _mm512_maskz_mov_ps(used, PowerOfTwo(_mm512_fmsub_ps(score, factor, shift)));
     sums[0] = _mm512_add_ps(sums[0], weight);
-    StoreSome(weight, FirstLanes(padded_size - i), weights + i);
+    StoreSome(weight, FirstLanes(block.padded_size - i), weights + i);
   }
   return _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
 }
 
-template <typename T>
-IV_AVX512_BF16 void WeighBlock(const float* scores, int64_t size, int64_t padded_size, float scale,
-                               RunningSoftmax* row, float* sums, int64_t width, T* weights) {
-  const __m512 factor = _mm512_set1_ps(scale * kLog2E);
-  const __m512 before = _mm512_set1_ps(row->maximum);
-  const __m512 maximum = LargestScore(scores, size, before);
-  const float largest = _mm512_cvtss_f32(maximum);
-  __m512 weight_sums = _mm512_loadu_ps(row->weight_sums);
-  if (largest > row->maximum && row->maximum > -std::numeric_limits<float>::infinity()) {
-    const __m512 correction = PowerOfTwo(_mm512_mul_ps(_mm512_sub_ps(before, maximum), factor));
-    weight_sums = _mm512_mul_ps(weight_sums, correction);
-    for (int64_t i = 0; i < width; i += kLanes) {
-      const __mmask16 used = FirstLanes(width - i);
-      StoreSome(_mm512_mul_ps(_mm512_maskz_loadu_ps(used, sums + i), correction), used, sums + i);
-    }
+// Brings a row to a larger shift.
+IV_AVX512_BF16 void Correct(float shift, RunningSoftmax* row, float* sums, int64_t width) {
+  const __m512 correction = PowerOfTwo(_mm512_set1_ps(row->shift - shift));
+  _mm512_storeu_ps(row->weight_sums, _mm512_mul_ps(_mm512_loadu_ps(row->weight_sums), correction));
+  for (int64_t i = 0; i < width; i += kLanes) {
+    const __mmask16 used = FirstLanes(width - i);
+    StoreSome(_mm512_mul_ps(_mm512_maskz_loadu_ps(used, sums + i), correction), used, sums + i);
   }
-  weight_sums = Weigh(scores, size, padded_size, factor, maximum, weight_sums, weights);
-  row->maximum = largest;
-  _mm512_storeu_ps(row->weight_sums, weight_sums);
+}
+
+template <typename T>
+IV_AVX512_BF16 void WeighBlock(const ScoreBlock& block, float factor, RunningSoftmax* softmax,
+                               const WeightedSums& sums) {
+  const __m512 factors = _mm512_set1_ps(factor);
+  const auto largest = [&](int64_t row) IV_AVX512 {
+    return _mm512_mul_ps(LargestScore(block.scores + row * block.stride, block.size), factors);
+  };
+  __m512 next_shift = largest(0);
+  for (int64_t r = 0; r < block.rows; ++r) {
+    RunningSoftmax* const row = softmax + r;
+    const __m512 shift = Larger(next_shift, _mm512_set1_ps(row->shift));
+    // Early, so that it is there when the next row begins.
+    if (r + 1 < block.rows) next_shift = largest(r + 1);
+    const bool is_first = row->shift == -std::numeric_limits<float>::infinity();
+    const float new_shift = _mm512_cvtss_f32(shift);
+    if (new_shift > row->shift && !is_first) {
+      Correct(new_shift, row, sums.sums + r * sums.stride, sums.width);
+    }
+    row->shift = new_shift;
+    float* const scores = block.scores + r * block.stride;
+    _mm512_storeu_ps(row->weight_sums,
+                     Weigh(scores, block, factors, shift, _mm512_loadu_ps(row->weight_sums),
+                           reinterpret_cast<T*>(scores)));
+  }
 }
 
 }  // namespace
 
-void WeighScores(const float* scores, int64_t size, int64_t padded_size, float scale,
-                 RunningSoftmax* row, float* sums, int64_t width, float* weights) {
-  WeighBlock(scores, size, padded_size, scale, row, sums, width, weights);
-}
-
-void WeighScores(const float* scores, int64_t size, int64_t padded_size, float scale,
-                 RunningSoftmax* row, float* sums, int64_t width, c10::BFloat16* weights) {
-  WeighBlock(scores, size, padded_size, scale, row, sums, width, weights);
+template <typename T>
+void WeighScores(const ScoreBlock& block, float factor, RunningSoftmax* softmax,
+                 const WeightedSums& sums) {
+  WeighBlock<T>(block, factor, softmax, sums);
 }
 
 #else
 
-void WeighScores(const float*, int64_t, int64_t, float, RunningSoftmax*, float*, int64_t, float*) {
-  IV_CHECK(HasSmallProduct(c10::kFloat));
-}
-
-void WeighScores(const float*, int64_t, int64_t, float, RunningSoftmax*, float*, int64_t,
-                 c10::BFloat16*) {
-  IV_CHECK(HasSmallProduct(c10::kBFloat16));
+template <typename T>
+void WeighScores(const ScoreBlock&, float, RunningSoftmax*, const WeightedSums&) {
+  IV_CHECK(HasSmallProduct(c10::CppTypeToScalarType<T>::value));
 }
 
 #endif
+
+template void WeighScores<float>(const ScoreBlock&, float, RunningSoftmax*, const WeightedSums&);
+template void WeighScores<c10::BFloat16>(const ScoreBlock&, float, RunningSoftmax*,
+                                         const WeightedSums&);
 
 float RunningSoftmax::WeightSum() const {
   return std::accumulate(weight_sums, weight_sums + kLanes, 0.0f);

@@ -13,19 +13,36 @@ namespace image_variations {
 struct RunningSoftmax {
   static constexpr int kLanes = 16;
 
-  float maximum = -std::numeric_limits<float>::infinity();
+  float shift = -std::numeric_limits<float>::infinity();
   float weight_sums[kLanes] = {};  // to be added up
 
   float WeightSum() const;
 };
 
-// weights[i] = exp(scale * (scores[i] - row->maximum)), with the maximum of this block and those
-// before; they may stand where the scores do, are exact but for float32's rounding, and zero from
-// `size` to `padded_size`. What is not a number stays so. `sums`: `width` sums of values weighted
-// with the blocks before, brought to the new maximum; not looked at for the first block.
-void WeighScores(const float* scores, int64_t size, int64_t padded_size, float scale,
-                 RunningSoftmax* row, float* sums, int64_t width, float* weights);
-void WeighScores(const float* scores, int64_t size, int64_t padded_size, float scale,
-                 RunningSoftmax* row, float* sums, int64_t width, c10::BFloat16* weights);
+// Scores of `rows` rows, `stride` from each other.
+struct ScoreBlock {
+  float* scores;
+  int64_t stride;
+  int64_t rows;
+  int64_t size;         // of a row
+  int64_t padded_size;  // of a row of weights
+};
+
+// Sums of values weighted with the blocks before, `stride` from row to row, `width` in each.
+struct WeightedSums {
+  float* sums;
+  int64_t stride;
+  int64_t width;
+};
+
+// Puts weights into the place of scores, from where a row begins: 2^(factor * score - shift), with
+// the largest factor * score of this block of the row and those before as its shift; zero from
+// `size` to `padded_size`. Exact but for float32's rounding, of the largest factor * score too,
+// which is the same for all weights of a row. What is not a number stays so. `softmax` is told, and
+// `sums` brought to the new shift; they are not looked at for the first block. T: float or
+// c10::BFloat16.
+template <typename T>
+void WeighScores(const ScoreBlock& block, float factor, RunningSoftmax* softmax,
+                 const WeightedSums& sums);
 
 }  // namespace image_variations
