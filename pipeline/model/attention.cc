@@ -98,6 +98,9 @@ class BlockedAttention {
 
  private:
   static constexpr int64_t kPair = Products<T>::kPair;
+  struct Pair {
+    T values[kPair];
+  };
 
   // In one block that is large enough for huge pages: with small ones each row or two of a product
   // are another page, more than a processor remembers for its stores.
@@ -141,22 +144,26 @@ class BlockedAttention {
   // with zeros where there are no tokens and no channels.
   void PackBlock(int64_t head, int64_t first) {
     const std::vector<T> zeros(static_cast<size_t>(head_width_), T(0));
+    const auto projection = [&](int which, int64_t token) {
+      return token < tokens_ ? Projection(which, head, token) : zeros.data();
+    };
     const int64_t end = std::min(first + keys_per_block_, padded_tokens_);
     T* const keys = Keys(head, first / keys_per_block_);
     std::fill_n(keys + head_width_ * ScoreStride(), (query_width_ - head_width_) * ScoreStride(),
                 T(0));
     for (int64_t token = first; token < end; ++token) {
-      const bool is_padding = token >= tokens_;
-      const T* key = is_padding ? zeros.data() : Projection(1, head, token);
-      T* to = keys + (token - first) * kPair;
-      for (int64_t i = 0; i < head_width_; i += kPair) {
-        for (int64_t pair = 0; pair < kPair; ++pair) to[pair] = key[i + pair];
-        to += ScoreStride() * kPair;
+      const auto* const key = reinterpret_cast<const Pair*>(projection(1, token));
+      auto* const to = reinterpret_cast<Pair*>(keys) + (token - first);
+      for (int64_t i = 0; i < head_width_ / kPair; ++i) to[i * ScoreStride()] = key[i];
+    }
+    for (int64_t token = first; token < end; token += kPair) {
+      T* const to = Values(head, token);
+      if constexpr (kPair == 1) {
+        std::copy_n(projection(2, token), head_width_, to);
+      } else {
+        Interleave(projection(2, token), projection(2, token + 1), head_width_, to);
       }
-      const T* value = is_padding ? zeros.data() : Projection(2, head, token);
-      to = Values(head, token / kPair * kPair) + token % kPair;
-      for (int64_t i = 0; i < head_width_; ++i) to[i * kPair] = value[i];
-      for (int64_t i = head_width_; i < value_width_; ++i) to[i * kPair] = T(0);
+      std::fill_n(to + head_width_ * kPair, (value_width_ - head_width_) * kPair, T(0));
     }
   }
 

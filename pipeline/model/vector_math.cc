@@ -146,6 +146,14 @@ IV_CLONES void Multiply(const float* x, int64_t size, float factor, BFloat16* ou
   MultiplyBody(x, size, factor, out);
 }
 
+IV_CLONES void Interleave(const BFloat16* x, const BFloat16* y, int64_t size, BFloat16* out) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < size; ++i) {
+    out[2 * i].x = x[i].x;
+    out[2 * i + 1].x = y[i].x;
+  }
+}
+
 IV_CLONES uint32_t CopyAndFindLargest(const char* x, int64_t size, float* out) {
   return CopyAndFindLargestBody(x, size, out);
 }
