@@ -25,10 +25,10 @@ at::Tensor PhaseWeights(const at::Tensor& weight, bool is_odd_row) {
 }  // namespace
 
 Upsampler Upsampler::Load(const WeightScope& scope, int64_t channels, int64_t side) {
-  const at::Tensor stored = scope.TakeAsStored("weight", {channels, channels, 3, 3});
-  const at::Tensor bias = scope.Take("bias", {channels});
-  Upsampler upsampler = Make(stored.to(bias.scalar_type()), bias, side, scope.placement().rows);
-  upsampler.weight = stored;
+  const StoredWeight weight = scope.TakeAsStored("weight", {channels, channels, 3, 3});
+  Upsampler upsampler =
+      Make(weight.values, scope.Take("bias", {channels}), side, scope.placement().rows);
+  upsampler.weight = weight.stored;
   return upsampler;
 }
 

@@ -88,14 +88,21 @@ at::Tensor WeightLoader::Take(const std::string& name, at::IntArrayRef shape) {
   return ToDevice(name, view, shape);
 }
 
-at::Tensor WeightLoader::TakeAsStored(const std::string& name, at::IntArrayRef shape) {
-  if (!placement_.device.is_cpu()) return Take(name, shape);
+StoredWeight WeightLoader::TakeAsStored(const std::string& name, at::IntArrayRef shape) {
+  if (!placement_.device.is_cpu()) {
+    const at::Tensor tensor = Take(name, shape);
+    return {tensor, tensor};
+  }
   TensorView view;
-  if (!FindShaped(name, shape, &view)) return at::zeros(shape, placement_.dtype);
-  at::Tensor tensor = Mapped(view, shape);
-  if (!IsFinite(tensor.to(placement_.dtype))) not_finite_.push_back(NameWithFile(name));
+  if (!FindShaped(name, shape, &view)) {
+    const at::Tensor zeros = at::zeros(shape, placement_.dtype);
+    return {zeros, zeros};
+  }
+  const at::Tensor stored = Mapped(view, shape);
+  const at::Tensor values = stored.to(placement_.dtype, /*non_blocking=*/false, /*copy=*/true);
+  if (!IsFinite(values)) not_finite_.push_back(NameWithFile(name));
   ComponentWeights::Release(view);
-  return tensor;
+  return {stored, values};
 }
 
 void WeightLoader::Expect(const std::string& name, at::IntArrayRef shape) {
@@ -194,7 +201,7 @@ at::Tensor WeightScope::Take(absl::string_view name, at::IntArrayRef shape) cons
   return loader_->Take(absl::StrCat(prefix_, name), shape);
 }
 
-at::Tensor WeightScope::TakeAsStored(absl::string_view name, at::IntArrayRef shape) const {
+StoredWeight WeightScope::TakeAsStored(absl::string_view name, at::IntArrayRef shape) const {
   return loader_->TakeAsStored(absl::StrCat(prefix_, name), shape);
 }
 

@@ -21,6 +21,13 @@ struct Placement {
   RowInvariance* rows = nullptr;
 };
 
+// A tensor that seldom is needed as it is. `stored`: on the CPU in the mapped file, in the file's
+// type, at any alignment and with no page of it in memory until it is read; elsewhere the same as
+// `values`. `values`: in the compute type, to make something else of.
+struct StoredWeight {
+  at::Tensor stored, values;
+};
+
 // A tensor that already has the compute type on the CPU, and happens to begin where LibTorch would
 // have put it, stays in the mapped file, which it keeps alive. Any other is converted or copied by
 // itself, and its pages of the file are let go: matrix products round differently by alignment, and
@@ -34,9 +41,7 @@ class WeightLoader {
   bool Has(absl::string_view name) const;
   // Shapes compare without trailing ones when one is a matrix and the other its 1x1 convolution.
   at::Tensor Take(const std::string& name, at::IntArrayRef shape);
-  // One that is seldom needed: on the CPU it stays in the mapped file, in the file's type and at
-  // any alignment; elsewhere the same as Take.
-  at::Tensor TakeAsStored(const std::string& name, at::IntArrayRef shape);
+  StoredWeight TakeAsStored(const std::string& name, at::IntArrayRef shape);
   // A tensor that a complete checkpoint has and that is not needed: checked, not kept.
   void Expect(const std::string& name, at::IntArrayRef shape);
   // Tensors that may be there and are not needed.
@@ -71,7 +76,7 @@ class WeightScope {
   const Placement& placement() const { return loader_->placement(); }
   bool Has(absl::string_view name) const { return loader_->Has(prefix_ + std::string(name)); }
   at::Tensor Take(absl::string_view name, at::IntArrayRef shape) const;
-  at::Tensor TakeAsStored(absl::string_view name, at::IntArrayRef shape) const;
+  StoredWeight TakeAsStored(absl::string_view name, at::IntArrayRef shape) const;
   void Expect(absl::string_view name, at::IntArrayRef shape) const;
 
  private:

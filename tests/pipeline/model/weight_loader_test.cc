@@ -1,7 +1,9 @@
 #include "pipeline/model/weight_loader.h"
 
 #include <bit>
+#include <cinttypes>
 #include <cmath>
+#include <cstdio>
 #include <fstream>
 
 #include "ATen/ops/equal.h"
@@ -109,16 +111,49 @@ TEST(WeightLoader, LeavesWhatIsSeldomNeededInTheMappingWhateverItsTypeAndPlace) 
   const Component component({{"first", {1}}, {"second", {2}, 1.5f}});
   WeightLoader loader(component.weights, {.dtype = at::kBFloat16});
   loader.Take("first", {1});
-  const at::Tensor second = loader.TakeAsStored("second", {2});
-  EXPECT_EQ(second.const_data_ptr(), component.weights.Find("second")->bytes.data());
-  EXPECT_TRUE(at::equal(second, at::full({2}, 1.5f)));
+  const auto [stored, values] = loader.TakeAsStored("second", {2});
+  EXPECT_EQ(stored.const_data_ptr(), component.weights.Find("second")->bytes.data());
+  EXPECT_TRUE(at::equal(stored, at::full({2}, 1.5f)));
+  EXPECT_TRUE(at::equal(values, at::full({2}, 1.5f, at::kBFloat16)));
   EXPECT_TRUE(std::move(loader).Finish().ok());
+}
+
+// Of the mapping with this address.
+int64_t ResidentKilobytes(const void* address) {
+  std::ifstream maps("/proc/self/smaps");
+  const auto wanted = reinterpret_cast<uintptr_t>(address);
+  bool is_wanted = false;
+  int64_t kilobytes = 0;
+  for (std::string line; std::getline(maps, line);) {
+    uintptr_t begin = 0, end = 0;
+    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " ", &begin, &end) == 2) {
+      is_wanted = begin <= wanted && wanted < end;
+    } else if (is_wanted && std::sscanf(line.c_str(), "Rss: %" SCNd64, &kilobytes) == 1) {
+      return kilobytes;
+    }
+  }
+  return -1;
+}
+
+TEST(WeightLoader, WhatIsSeldomNeededIsNotInMemoryUntilThen) {
+  const Component component({{"weight", {1000, 1000}}});
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    WeightLoader loader(component.weights, {.dtype = type});
+    const auto [stored, values] = loader.TakeAsStored("weight", {1000, 1000});
+    EXPECT_TRUE(at::equal(values, at::full({1000, 1000}, 1.0f, type)));
+    const int64_t resident = ResidentKilobytes(stored.const_data_ptr());
+    EXPECT_GE(resident, 0);
+    EXPECT_LT(resident, 500);
+    EXPECT_TRUE(at::equal(stored, at::full({1000, 1000}, 1.0f)));
+    EXPECT_GT(ResidentKilobytes(stored.const_data_ptr()), 3900);
+  }
 }
 
 TEST(WeightLoader, ChecksWhatItLeavesInTheMapping) {
   const Component component({{"misshapen", {2}}, {"overflowing", {2}, 3.4e38f}});
   WeightLoader loader(component.weights, {.dtype = at::kBFloat16});
-  EXPECT_TRUE(at::equal(loader.TakeAsStored("misshapen", {3}), at::full({3}, 0.0f, at::kBFloat16)));
+  EXPECT_TRUE(
+      at::equal(loader.TakeAsStored("misshapen", {3}).stored, at::full({3}, 0.0f, at::kBFloat16)));
   loader.TakeAsStored("overflowing", {2});
   EXPECT_THAT(
       std::string(std::move(loader).Finish().message()),
