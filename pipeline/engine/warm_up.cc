@@ -51,10 +51,10 @@ absl::StatusOr<absl::Duration> TimeCall(ModelRunner& runner, const Clock& clock,
   return time;
 }
 
-// All but the UNet. A small picture shows that they run and, scaled, what they take: at full size
-// the VAE alone would take a gigabyte and, on a CPU, half a minute. The tower looks once, where the
-// usual request makes it look twice. Again when that was quick: the first time pays for things that
-// are done once.
+// All but the UNet. A small picture shows that they run and, scaled, what the VAE takes: at full
+// size it would take a gigabyte and, on a CPU, half a minute. The tower sees every picture in its
+// own size, a source once here, where the usual request makes it look twice. Again when that was
+// quick: the first time pays for things that are done once.
 absl::Status TimeOtherStages(ModelRunner& runner, const Clock& clock, CostModel* cost) {
   const int side = 64;
   const Image gray{side, side, std::vector<uint8_t>(RgbBytes(side, side), 128)};
@@ -66,6 +66,7 @@ absl::Status TimeOtherStages(ModelRunner& runner, const Clock& clock, CostModel*
     RETURN_IF_ERROR(PrepareSlots(runner, 1, kSmallPicture));
     const absl::Time prepared = clock.Now();
     ASSIGN_OR_RETURN(const auto pictures, runner.DecodeLatents(std::vector<SlotId>{0}));
+    const absl::Time decoded = clock.Now();
     if (!pictures[0]) return absl::InternalError("the VAE's output is not finite");
     RETURN_IF_ERROR(
         runner.ScoreImages(std::vector<ScoreRow>{{kWarmUpJob, &*pictures[0]}}).status());
@@ -73,7 +74,8 @@ absl::Status TimeOtherStages(ModelRunner& runner, const Clock& clock, CostModel*
     if (!is_again && end - begin < kLongTurn) continue;
     cost->embedding.Observe(CostModel::kSourceArea,
                             TowerRunsOf(Preprocessing::kModelCard) * (embedded - begin));
-    cost->decode.Observe(LatentArea(runner.info(), kSmallPicture), end - prepared);
+    cost->decode.Observe(LatentArea(runner.info()),
+                         kSmallPicture * kSmallPicture * (decoded - prepared) + (end - decoded));
     break;
   }
   return absl::OkStatus();

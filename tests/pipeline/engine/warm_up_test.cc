@@ -12,6 +12,7 @@ using ::testing::ElementsAre;
 using ::testing::Pair;
 
 constexpr absl::Duration kTowerRun = absl::Milliseconds(20);
+constexpr absl::Duration kDecode = absl::Milliseconds(160);  // of the default size
 
 // Takes time in proportion to rows and area, and notes which UNet calls were made.
 class TimedRunner final : public ModelRunner {
@@ -32,19 +33,20 @@ class TimedRunner final : public ModelRunner {
     return {};
   }
   absl::StatusOr<std::vector<bool>> Denoise(absl::Span<const StepRow> rows, int) override {
-    const double part = static_cast<double>(side_ * info_.latent_factor) / info_.default_width;
-    clock_.Advance(default_row_ * (part * part * static_cast<double>(rows.size())));
+    clock_.Advance(default_row_ * (part() * part() * static_cast<double>(rows.size())));
     calls.emplace_back(side_, rows.size());
     return std::vector<bool>(rows.size(), true);
   }
   absl::StatusOr<std::vector<std::optional<Image>>> DecodeLatents(
       absl::Span<const SlotId> slots) override {
+    clock_.Advance(part() * part() * kDecode);
     return std::vector<std::optional<Image>>(slots.size(), Image{1, 1, {0, 0, 0}});
   }
   absl::StatusOr<std::vector<Image>> PreviewLatents(absl::Span<const SlotId>) override {
     return std::vector<Image>();
   }
   absl::StatusOr<std::vector<ImageScores>> ScoreImages(absl::Span<const ScoreRow> rows) override {
+    clock_.Advance(kTowerRun);
     return std::vector<ImageScores>(rows.size());
   }
   void Forget(JobId) override {}
@@ -52,6 +54,11 @@ class TimedRunner final : public ModelRunner {
   std::vector<std::pair<int, size_t>> calls;  // latent side and rows
 
  private:
+  // Of a side of the default size.
+  double part() const {
+    return static_cast<double>(side_ * info_.latent_factor) / info_.default_width;
+  }
+
   ModelInfo info_;
   const absl::Duration default_row_;
   SimulatedClock& clock_;
@@ -76,6 +83,14 @@ TEST(WarmUp, AnEmbeddingCostsWhatTheUsualRequestsTake) {
   CostModel cost;
   ASSERT_TRUE(WarmUp(runner, clock, /*max_rows=*/16, kBudget, &cost).ok());
   EXPECT_EQ(cost.embedding.Predict(CostModel::kSourceArea), 2 * kTowerRun);
+}
+
+TEST(WarmUp, OfADecodeTheVaeIsScaledAndTheTowerIsNot) {
+  SimulatedClock clock;
+  TimedRunner runner(512, absl::Milliseconds(10), clock);
+  CostModel cost;
+  ASSERT_TRUE(WarmUp(runner, clock, /*max_rows=*/16, kBudget, &cost).ok());
+  EXPECT_EQ(cost.decode.Predict(64 * 64), kDecode + kTowerRun);
 }
 
 TEST(WarmUp, OfASlowModelAsksForOneRowOfItsSize) {
