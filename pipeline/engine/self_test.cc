@@ -8,9 +8,6 @@
 namespace image_variations {
 namespace {
 
-// A job id that no client gets.
-constexpr JobId kTrialJob{~uint64_t{0}};
-
 constexpr SamplerStep kSteps[] = {
     {.timestep = 981, .sample = 1.02f, .prediction = -0.1f},
     {.timestep = 480.5f, .input_scale = 0.4f, .prediction = -0.7f},
@@ -21,9 +18,9 @@ constexpr int kNotGuided = 1;
 
 class SelfTest {
  public:
-  SelfTest(ModelRunner& runner, absl::FunctionRef<std::string(SlotId)> latents_of,
+  SelfTest(ModelRunner& runner, JobId job, absl::FunctionRef<std::string(SlotId)> latents_of,
            const SelfTestOptions& options)
-      : runner_(runner), latents_of_(latents_of), options_(options) {}
+      : runner_(runner), job_(job), latents_of_(latents_of), options_(options) {}
 
   absl::StatusOr<bool> Run() {
     for (int sample = 0; sample < options_.unlike_samples; ++sample) {
@@ -86,7 +83,7 @@ class SelfTest {
                          .latent_width = options_.size.width,
                          .latent_height = options_.size.height});
       rows.push_back({.slot = slot,
-                      .job = kTrialJob,
+                      .job = job_,
                       .step = &kSteps[sample % 2],
                       .guidance_scale = GuidanceOf(sample)});
     }
@@ -98,29 +95,18 @@ class SelfTest {
   }
 
   ModelRunner& runner_;
+  const JobId job_;
   const absl::FunctionRef<std::string(SlotId)> latents_of_;
   const SelfTestOptions& options_;
   std::vector<std::string> alone_;  // by sample
 };
 
-Image TrialPicture() {
-  constexpr int kSide = 64;
-  Image image{kSide, kSide, {}};
-  for (int i = 0; i < 3 * kSide * kSide; ++i) {
-    image.rgb.push_back(static_cast<uint8_t>(i * 7 + i / kSide));
-  }
-  return image;
-}
-
 }  // namespace
 
-absl::StatusOr<bool> IsReproducible(ModelRunner& runner,
+absl::StatusOr<bool> IsReproducible(ModelRunner& runner, JobId job,
                                     absl::FunctionRef<std::string(SlotId)> latents_of,
                                     const SelfTestOptions& options) {
-  RETURN_IF_ERROR(runner.EmbedImage(kTrialJob, TrialPicture(), Preprocessing::kClipProcessor));
-  absl::StatusOr<bool> same = SelfTest(runner, latents_of, options).Run();
-  runner.Forget(kTrialJob);
-  return same;
+  return SelfTest(runner, job, latents_of, options).Run();
 }
 
 }  // namespace image_variations

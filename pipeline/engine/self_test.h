@@ -19,12 +19,13 @@ struct SelfTestOptions {
   bool in_one_order = false;
 };
 
-// Runs one step of unlike samples alone, then calls of each row count full of them and, in another
-// order, with dead rows where the count has room for them. True if `latents_of` (a
-// slot's latents after the step, bit for bit) says the same of every sample wherever it was. Row
-// counts that the device has no memory for are left out. Leaves no job behind; the slots' contents
+// As `job`, which has its embedding: runs one step of unlike samples alone, then calls of each row
+// count full of them and, in another order, with dead rows where the count has room for them. True
+// if `latents_of` (a slot's latents after the step, bit for bit) says the same of every sample
+// wherever it was. Row counts that the device has no memory for are left out. The slots' contents
 // are arbitrary after it. Non-OK: the networks do not run here.
-absl::StatusOr<bool> IsReproducible(ModelRunner&, absl::FunctionRef<std::string(SlotId)> latents_of,
+absl::StatusOr<bool> IsReproducible(ModelRunner&, JobId job,
+                                    absl::FunctionRef<std::string(SlotId)> latents_of,
                                     const SelfTestOptions&);
 
 }  // namespace image_variations

@@ -88,6 +88,15 @@ absl::Status NetworkRunner::EmbedImage(JobId job, const Image& source,
   });
 }
 
+void NetworkRunner::ConditionAtRandom(JobId job) {
+  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
+  EmbeddedJob embedded;
+  embedded.image_embeds = DrawNoise(generator, {1, networks_.unet.config.cross_attention_dim})
+                              .to(networks_.placement.dtype);
+  embedded.context = networks_.unet.Context(embedded.image_embeds);
+  jobs_.insert_or_assign(job, std::move(embedded));
+}
+
 absl::Status NetworkRunner::PrepareLatents(absl::Span<const PrepareRow> rows) {
   return Guard("drawing latents", [&]() -> absl::Status {
     std::vector<Slot> prepared;

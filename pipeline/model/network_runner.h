@@ -46,6 +46,8 @@ class NetworkRunner final : public ModelRunner {
   const RowInvariance& rows() const { return *rows_; }
   size_t embedded_jobs() const { return jobs_.size(); }
   int64_t tower_runs() const { return tower_runs_; }  // pictures that a vision tower has looked at
+  // As EmbedImage, but for the tower's run and with nothing to compare results with.
+  void ConditionAtRandom(JobId);
   // Decodes a few small pictures; from then on PreviewLatents works.
   absl::Status FitPreviews();
   void SetReproducible(bool reproducible) { info_.reproducible = reproducible; }

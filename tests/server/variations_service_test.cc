@@ -30,9 +30,12 @@ TEST(GetModel, SaysWhatTheSelfTestFoundOfTheKernels) {
       if (depends_on_batch) {
         runner.depends_on_batch = [](int call_rows, int) { return call_rows == 6 ? 1u : 0u; };
       }
+      constexpr JobId kJob{7};
+      ASSERT_TRUE(runner.EmbedImage(kJob, {}, Preprocessing::kModelCard).ok());
       const auto latents_of = [&](SlotId slot) { return runner.LatentsOf(slot); };
-      runner.SetReproducible(
-          IsReproducible(runner, latents_of, {.size = {8, 8}, .call_rows = RowBuckets(8)}).value());
+      const SelfTestOptions options{.size = {8, 8}, .call_rows = RowBuckets(8)};
+      runner.SetReproducible(IsReproducible(runner, kJob, latents_of, options).value());
+      runner.Forget(kJob);
     }});
     grpc::ClientContext context;
     v1::GetModelResponse model;
