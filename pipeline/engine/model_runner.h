@@ -56,6 +56,13 @@ struct DeviceMemory {
   int64_t limit_bytes = 0;
 };
 
+// What a UNet call took that was made once before, in a shape that was met before.
+struct TimedCall {
+  LatentSize size;
+  int rows = 0;
+  absl::Duration time;
+};
+
 // What is loaded: told to clients by GetModel.
 struct ModelInfo {
   std::string model_id;
@@ -73,6 +80,8 @@ struct ModelInfo {
   int default_height = 512;
   // Row counts that UNet calls are padded to, ascending (RowBuckets). Empty: they have any.
   std::vector<int> row_buckets;
+  // UNet calls of the start-up self-test: a warm-up need not repeat long ones.
+  std::vector<TimedCall> timed_calls;
 };
 
 // Owns every tensor; callers speak in slots and jobs. Engine thread only.

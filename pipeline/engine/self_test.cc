@@ -1,6 +1,7 @@
 #include "pipeline/engine/self_test.h"
 
 #include <algorithm>
+#include <map>
 
 #include "pipeline/base/status_macros.h"
 #include "pipeline/engine/row_buckets.h"
@@ -19,10 +20,18 @@ constexpr int kNotGuided = 1;
 class SelfTest {
  public:
   SelfTest(ModelRunner& runner, JobId job, absl::FunctionRef<std::string(SlotId)> latents_of,
-           const SelfTestOptions& options)
-      : runner_(runner), job_(job), latents_of_(latents_of), options_(options) {}
+           const Clock& clock, const SelfTestOptions& options)
+      : runner_(runner), job_(job), latents_of_(latents_of), clock_(clock), options_(options) {}
 
-  absl::StatusOr<bool> Run() {
+  absl::StatusOr<SelfTestResult> Run() {
+    ASSIGN_OR_RETURN(const bool is_reproducible, IsReproducible());
+    SelfTestResult result{.is_reproducible = is_reproducible};
+    for (const auto& [rows, time] : shortest_) result.calls.push_back({options_.size, rows, time});
+    return result;
+  }
+
+ private:
+  absl::StatusOr<bool> IsReproducible() {
     for (int sample = 0; sample < options_.unlike_samples; ++sample) {
       ASSIGN_OR_RETURN(const std::vector<std::string> latents,
                        StepTogether({sample}, PaddedRows(runner_.info().row_buckets,
@@ -44,7 +53,6 @@ class SelfTest {
     return true;
   }
 
- private:
   float GuidanceOf(int sample) const {
     return !options_.guided || sample % 2 == kNotGuided ? 1.0f : 3.0f;
   }
@@ -88,7 +96,11 @@ class SelfTest {
                       .guidance_scale = GuidanceOf(sample)});
     }
     RETURN_IF_ERROR(runner_.PrepareLatents(prepare));
+    const absl::Time begin = clock_.Now();
     RETURN_IF_ERROR(runner_.Denoise(rows, call_rows).status());
+    const absl::Duration time = clock_.Now() - begin;
+    absl::Duration& shortest = shortest_.try_emplace(call_rows, time).first->second;
+    shortest = std::min(shortest, time);
     std::vector<std::string> latents;
     for (const StepRow& row : rows) latents.push_back(latents_of_(row.slot));
     return latents;
@@ -97,16 +109,18 @@ class SelfTest {
   ModelRunner& runner_;
   const JobId job_;
   const absl::FunctionRef<std::string(SlotId)> latents_of_;
+  const Clock& clock_;
   const SelfTestOptions& options_;
-  std::vector<std::string> alone_;  // by sample
+  std::vector<std::string> alone_;          // by sample
+  std::map<int, absl::Duration> shortest_;  // call, by its rows
 };
 
 }  // namespace
 
-absl::StatusOr<bool> IsReproducible(ModelRunner& runner, JobId job,
-                                    absl::FunctionRef<std::string(SlotId)> latents_of,
-                                    const SelfTestOptions& options) {
-  return SelfTest(runner, job, latents_of, options).Run();
+absl::StatusOr<SelfTestResult> TestReproducibility(
+    ModelRunner& runner, JobId job, absl::FunctionRef<std::string(SlotId)> latents_of,
+    const Clock& clock, const SelfTestOptions& options) {
+  return SelfTest(runner, job, latents_of, clock, options).Run();
 }
 
 }  // namespace image_variations

@@ -6,6 +6,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "pipeline/base/clock.h"
 #include "pipeline/engine/model_runner.h"
 
 namespace image_variations {
@@ -19,13 +20,18 @@ struct SelfTestOptions {
   bool in_one_order = false;
 };
 
+struct SelfTestResult {
+  bool is_reproducible = false;
+  std::vector<TimedCall> calls;  // one of each row count, its shortest
+};
+
 // As `job`, which has its embedding: runs one step of unlike samples alone, then calls of each row
-// count full of them and, in another order, with dead rows where the count has room for them. True
-// if `latents_of` (a slot's latents after the step, bit for bit) says the same of every sample
-// wherever it was. Row counts that the device has no memory for are left out. The slots' contents
-// are arbitrary after it. Non-OK: the networks do not run here.
-absl::StatusOr<bool> IsReproducible(ModelRunner&, JobId job,
-                                    absl::FunctionRef<std::string(SlotId)> latents_of,
-                                    const SelfTestOptions&);
+// count full of them and, in another order, with dead rows where the count has room for them.
+// Reproducible if `latents_of` (a slot's latents after the step, bit for bit) says the same of
+// every sample wherever it was. Row counts that the device has no memory for are left out. The
+// slots' contents are arbitrary after it. Non-OK: the networks do not run here.
+absl::StatusOr<SelfTestResult> TestReproducibility(
+    ModelRunner&, JobId job, absl::FunctionRef<std::string(SlotId)> latents_of, const Clock&,
+    const SelfTestOptions&);
 
 }  // namespace image_variations

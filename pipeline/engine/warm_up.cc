@@ -1,6 +1,8 @@
 #include "pipeline/engine/warm_up.h"
 
 #include <algorithm>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "pipeline/base/status_macros.h"
@@ -100,20 +102,34 @@ bool HasHalf(const ModelInfo& info) {
          info.default_height / info.latent_factor % kPositions == 0;
 }
 
-// Of half the size first where it can be had, whatever it takes; of the default size as far as it
-// then seems to fit into the budget.
+// Takes over what the self-test timed, if some of it was long. What is: area and rows.
+std::set<std::pair<int64_t, int>> TakeTimedCalls(const ModelInfo& info, CostModel* cost) {
+  std::set<std::pair<int64_t, int>> taken;
+  const auto is_long = [](const TimedCall& call) { return call.time >= kLongCall; };
+  if (std::ranges::none_of(info.timed_calls, is_long)) return taken;
+  for (const TimedCall& call : info.timed_calls) {
+    cost->unet.Observe(call.size.area(), call.rows, call.time);
+    taken.emplace(call.size.area(), call.rows);
+  }
+  return taken;
+}
+
+// Of half the size first where it can be had, one and two rows whatever they take; of the default
+// size as far as calls are short and fit into the budget: what is scaled from half of it is as good
+// as one long call, which pays for things that are done once.
 absl::Status TimeCalls(ModelRunner& runner, const Clock& clock, int max_rows, absl::Duration budget,
                        CostModel* cost) {
   const absl::Time begin = clock.Now();
+  const auto taken = TakeTimedCalls(runner.info(), cost);
   for (const int shrink : HasHalf(runner.info()) ? std::vector{2, 1} : std::vector{1}) {
     const int64_t area = LatentArea(runner.info(), shrink);
     const bool is_first = cost->unet.areas().empty();
     for (int rows = 1; rows <= max_rows; rows *= 2) {
+      if (taken.contains({area, rows})) continue;
       const absl::Duration expected = cost->unet.Predict(area, rows);
-      const bool is_long = rows > kRowsForAShape && expected > kLongCall;
-      const bool is_affordable = clock.Now() - begin + expected < budget;
+      const bool is_affordable = expected < kLongCall && clock.Now() - begin + expected < budget;
       const bool is_needed = is_first && rows <= kRowsForAShape;
-      if (!is_needed && (is_long || !is_affordable)) break;
+      if (!is_needed && !is_affordable) break;
       ASSIGN_OR_RETURN(const absl::Duration time, ShortestCall(runner, clock, rows, shrink));
       cost->unet.Observe(area, rows, time);
     }

@@ -12,6 +12,7 @@
 #include "ATen/core/Generator.h"
 #include "ATen/core/Tensor.h"
 #include "pipeline/engine/model_runner.h"
+#include "pipeline/engine/self_test.h"
 #include "pipeline/model/call_recorder.h"
 #include "pipeline/model/device_memory.h"
 #include "pipeline/model/latent_preview.h"
@@ -50,7 +51,10 @@ class NetworkRunner final : public ModelRunner {
   void ConditionAtRandom(JobId);
   // Decodes a few small pictures; from then on PreviewLatents works.
   absl::Status FitPreviews();
-  void SetReproducible(bool reproducible) { info_.reproducible = reproducible; }
+  void SetSelfTest(SelfTestResult result) {
+    info_.reproducible = result.is_reproducible;
+    info_.timed_calls = std::move(result.calls);
+  }
   void SetIdentity(std::map<std::string, std::string> component_sha256, std::string fingerprint) {
     info_.component_sha256 = std::move(component_sha256);
     info_.fingerprint = std::move(fingerprint);

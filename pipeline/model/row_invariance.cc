@@ -8,6 +8,7 @@
 #include "ATen/ops/neg.h"
 #include "ATen/ops/randn.h"
 #include "ATen/ops/zeros.h"
+#include "pipeline/base/clock.h"
 #include "pipeline/base/status_macros.h"
 #include "pipeline/model/tile_product.h"
 
@@ -160,6 +161,19 @@ bool AreEqualInEveryPlace(at::TensorList call, RowInvariance::Body body) {
   return true;
 }
 
+// Adds the time that it lives.
+class Stopwatch {
+ public:
+  explicit Stopwatch(absl::Duration* sum) : sum_(sum) {}
+  ~Stopwatch() { *sum_ += RealClock().Now() - begin_; }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  absl::Duration* const sum_;
+  const absl::Time begin_ = RealClock().Now();
+};
+
 }  // namespace
 
 at::Tensor RowInvariance::Run(const Operation& operation, at::TensorList inputs, Body body) {
@@ -221,6 +235,7 @@ int64_t RowInvariance::RowsOfACall(const Operation& operation, at::TensorList in
   Key key = KeyOf(operation, {inputs[0]}, 1);
   const auto known = call_rows_.find(key);
   if (known != call_rows_.end()) return known->second;
+  const Stopwatch stopwatch(&trial_time_);
   const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
   const std::vector<at::Tensor> random = RandomLike(inputs, together, generator);
   const bool is_better_alone = AreRemaindersAsInCallsOf(1, random[0], together, sum);
@@ -245,6 +260,7 @@ bool RowInvariance::IsInvariant(const Operation& operation, at::TensorList input
   const auto known = invariant_.find(key);
   if (known != invariant_.end()) return known->second;
 
+  const Stopwatch stopwatch(&trial_time_);
   const bool is_rounded = inputs[0].scalar_type() != at::kFloat;
   const bool has_remainders = is_rounded && sum != nullptr;
   const int64_t results = is_rounded && !has_remainders ? kRoundedResults : 1;

@@ -9,6 +9,7 @@
 #include "ATen/core/Tensor.h"
 #include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 namespace image_variations {
 
@@ -63,6 +64,8 @@ class RowInvariance {
   // are put together once for all of them.
   at::Tensor RunChain(const Work& row, at::TensorList inputs, Body body);
 
+  // What trials took until now: each shape pays for its own once.
+  absl::Duration trial_time() const { return trial_time_; }
   // Shapes tried, and those of them that have to be computed in smaller ones.
   std::pair<int, int> tried_and_split() const;
 
@@ -85,6 +88,7 @@ class RowInvariance {
   const Policy policy_;
   std::map<Key, int64_t> call_rows_;
   std::map<Key, bool> invariant_;
+  absl::Duration trial_time_;
 };
 
 }  // namespace image_variations

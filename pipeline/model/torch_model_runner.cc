@@ -132,9 +132,9 @@ absl::StatusOr<Runner> LoadAndTest(const ModelDir& dir, Placement placement,
                                            options.max_slots);
   };
   ASSIGN_OR_RETURN(Runner runner, GuardTorch("loading the model", load));
-  ASSIGN_OR_RETURN(const bool reproducible,
+  ASSIGN_OR_RETURN(SelfTestResult result,
                    RunSelfTest(*runner, options.max_slots, options.max_rows));
-  runner->SetReproducible(reproducible);
+  runner->SetSelfTest(std::move(result));
   if (options.previews) RETURN_IF_ERROR(runner->FitPreviews());
   return runner;
 }

@@ -34,7 +34,8 @@ TEST(GetModel, SaysWhatTheSelfTestFoundOfTheKernels) {
       ASSERT_TRUE(runner.EmbedImage(kJob, {}, Preprocessing::kModelCard).ok());
       const auto latents_of = [&](SlotId slot) { return runner.LatentsOf(slot); };
       const SelfTestOptions options{.size = {8, 8}, .call_rows = RowBuckets(8)};
-      runner.SetReproducible(IsReproducible(runner, kJob, latents_of, options).value());
+      runner.SetReproducible(
+          TestReproducibility(runner, kJob, latents_of, RealClock(), options)->is_reproducible);
       runner.Forget(kJob);
     }});
     grpc::ClientContext context;

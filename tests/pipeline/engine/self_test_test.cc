@@ -7,6 +7,7 @@
 
 #include "pipeline/engine/row_buckets.h"
 #include "tests/support/fake_model_runner.h"
+#include "tests/support/simulated_clock.h"
 
 namespace image_variations {
 namespace {
@@ -21,15 +22,19 @@ class SelfTest : public ::testing::Test {
                                                       .call_rows = RowBuckets(kMaxRows)}) {
     constexpr JobId kJob{7};
     EXPECT_TRUE(runner_.EmbedImage(kJob, {}, Preprocessing::kModelCard).ok());
-    const absl::StatusOr<bool> same = IsReproducible(
-        runner_, kJob, [this](SlotId slot) { return runner_.LatentsOf(slot); }, options);
+    const absl::StatusOr<SelfTestResult> result = TestReproducibility(
+        runner_, kJob, [this](SlotId slot) { return runner_.LatentsOf(slot); }, clock_, options);
     EXPECT_EQ(runner_.embedded_jobs(), 1);
     runner_.Forget(kJob);
-    return same;
+    if (!result.ok()) return result.status();
+    calls_ = result->calls;
+    return result->is_reproducible;
   }
   void TearDown() override { EXPECT_THAT(runner_.breaches, IsEmpty()); }
 
+  SimulatedClock clock_;
   FakeModelRunner runner_;
+  std::vector<TimedCall> calls_;
 };
 
 TEST_F(SelfTest, BelievesKernelsThatDoNotDependOnTheBatch) { EXPECT_TRUE(Run().value()); }
@@ -98,6 +103,26 @@ TEST_F(SelfTest, OneOrderShowsAnErrorWhereverASampleBegins) {
     runner_.depends_on_batch = [](int call_rows, int) { return call_rows > 1 ? 1u : 0u; };
     EXPECT_FALSE(Run(options).value()) << "of calls of more than one row";
   }
+}
+
+TEST_F(SelfTest, TellsTheShortestCallOfEachRowCount) {
+  int calls = 0;
+  runner_.on_denoise = [&](absl::Span<const StepRow>) {
+    clock_.Advance(absl::Milliseconds(++calls == 1 ? 900 : 100 * calls));
+  };
+  EXPECT_TRUE(Run({.size = {16, 8},
+                   .call_rows = {2},
+                   .max_slots = 2,
+                   .unlike_samples = 2,
+                   .guided = false,
+                   .in_one_order = true})
+                  .value());
+  ASSERT_EQ(calls_.size(), 2);
+  EXPECT_EQ(calls_[0].size, (LatentSize{16, 8}));
+  EXPECT_EQ(calls_[0].rows, 1);
+  EXPECT_EQ(calls_[0].time, absl::Milliseconds(200));
+  EXPECT_EQ(calls_[1].rows, 2);
+  EXPECT_EQ(calls_[1].time, absl::Milliseconds(300));
 }
 
 TEST_F(SelfTest, LeavesOutWhatTheDeviceHasNoMemoryFor) {

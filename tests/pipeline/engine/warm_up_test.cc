@@ -50,6 +50,7 @@ class TimedRunner final : public ModelRunner {
     return std::vector<ImageScores>(rows.size());
   }
   void Forget(JobId) override {}
+  void SetTimedCalls(std::vector<TimedCall> timed) { info_.timed_calls = std::move(timed); }
 
   std::vector<std::pair<int, size_t>> calls;  // latent side and rows
 
@@ -93,13 +94,33 @@ TEST(WarmUp, OfADecodeTheVaeIsScaledAndTheTowerIsNot) {
   EXPECT_EQ(cost.decode.Predict(64 * 64), kDecode + kTowerRun);
 }
 
-TEST(WarmUp, OfASlowModelAsksForOneRowOfItsSize) {
+TEST(WarmUp, OfASlowModelScalesFromHalfItsSize) {
   SimulatedClock clock;
   TimedRunner runner(512, absl::Seconds(2.4), clock);
   CostModel cost;
   ASSERT_TRUE(WarmUp(runner, clock, /*max_rows=*/16, kBudget, &cost).ok());
-  EXPECT_THAT(runner.calls, ElementsAre(Pair(32, 1), Pair(32, 2), Pair(64, 1)));
+  EXPECT_THAT(runner.calls, ElementsAre(Pair(32, 1), Pair(32, 2)));
   EXPECT_NEAR(absl::ToDoubleSeconds(cost.unet.Predict(64 * 64, 4)), 9.6, 0.1);
+}
+
+TEST(WarmUp, DoesNotRepeatLongCallsOfTheSelfTest) {
+  SimulatedClock clock;
+  TimedRunner runner(512, absl::Seconds(2.4), clock);
+  runner.SetTimedCalls({{{32, 32}, 1, absl::Seconds(0.6)}, {{32, 32}, 2, absl::Seconds(1.2)}});
+  CostModel cost;
+  ASSERT_TRUE(WarmUp(runner, clock, /*max_rows=*/16, kBudget, &cost).ok());
+  EXPECT_THAT(runner.calls, ElementsAre());
+  EXPECT_NEAR(absl::ToDoubleSeconds(cost.unet.Predict(64 * 64, 4)), 9.6, 0.1);
+  EXPECT_EQ(cost.unet.EfficientRows(32 * 32, 16), 1) << "its shape is not kept";
+}
+
+TEST(WarmUp, TimesShortCallsItselfWhateverTheSelfTestSays) {
+  SimulatedClock clock;
+  TimedRunner runner(512, absl::Milliseconds(10), clock);
+  runner.SetTimedCalls({{{32, 32}, 1, absl::Milliseconds(200)}});
+  CostModel cost;
+  ASSERT_TRUE(WarmUp(runner, clock, /*max_rows=*/16, kBudget, &cost).ok());
+  EXPECT_NEAR(absl::ToDoubleSeconds(cost.unet.Predict(64 * 64, 1)), 0.01, 0.001);
 }
 
 TEST(WarmUp, LeavesOutACallThatWouldPassTheBudgetAndScalesFromASmallerOne) {
