@@ -56,7 +56,7 @@ struct DeviceMemory {
   int64_t limit_bytes = 0;
 };
 
-// What a UNet call took that was made once before, in a shape that was met before.
+// What a UNet call took, without what is done but once.
 struct TimedCall {
   LatentSize size;
   int rows = 0;
