@@ -97,10 +97,13 @@ class SelfTest {
     }
     RETURN_IF_ERROR(runner_.PrepareLatents(prepare));
     const absl::Time begin = clock_.Now();
-    RETURN_IF_ERROR(runner_.Denoise(rows, call_rows).status());
+    ASSIGN_OR_RETURN(const std::vector<bool> finite, runner_.Denoise(rows, call_rows));
     const absl::Duration time = clock_.Now() - begin;
     absl::Duration& shortest = shortest_.try_emplace(call_rows, time).first->second;
     shortest = std::min(shortest, time);
+    if (std::ranges::count(finite, false) > 0) {
+      return absl::InternalError("the UNet's output is not finite");
+    }
     std::vector<std::string> latents;
     for (const StepRow& row : rows) latents.push_back(latents_of_(row.slot));
     return latents;

@@ -134,7 +134,8 @@ absl::StatusOr<std::vector<bool>> FakeModelRunner::Denoise(absl::Span<const Step
     latents.last_step = row.step;
     latents.state = NextState(latents.state, embeddings_[row.job], *row.step, row.guidance_scale);
     if (depends_on_batch) latents.state += depends_on_batch(padded_rows, first_row);
-    finite.push_back(++latents.steps != 2 || !seeds_not_finite.contains(latents.seed));
+    finite.push_back(++latents.steps != step_not_finite ||
+                     !seeds_not_finite.contains(latents.seed));
   }
   Expect(padded_rows >= unet_rows, "a call has fewer rows than its samples take");
   Expect(PaddedRows(info_.row_buckets, padded_rows) == padded_rows, "a call is not padded");

@@ -48,7 +48,8 @@ class FakeModelRunner final : public ModelRunner {
   // What a sample's place in its call, of `call_rows` rows, adds to its latents: kernels that
   // depend on the batch. Zero: nothing.
   std::function<uint64_t(int call_rows, int first_row)> depends_on_batch;
-  std::set<uint64_t> seeds_not_finite;  // samples whose latents go bad at their second step
+  std::set<uint64_t> seeds_not_finite;  // samples whose latents go bad ...
+  int step_not_finite = 2;              // ... at this step of theirs
   std::set<uint64_t> seeds_unsafe;      // samples that the safety scores flag
   std::vector<std::string> breaches;
 

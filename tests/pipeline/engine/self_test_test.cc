@@ -132,6 +132,12 @@ TEST_F(SelfTest, LeavesOutWhatTheDeviceHasNoMemoryFor) {
   EXPECT_TRUE(Run().value());
 }
 
+TEST_F(SelfTest, DoesNotBelieveWhatIsNoNumber) {
+  runner_.seeds_not_finite = {1};
+  runner_.step_not_finite = 1;
+  EXPECT_EQ(Run().status().message(), "the UNet's output is not finite");
+}
+
 TEST_F(SelfTest, SaysWhyTheNetworksDoNotRun) {
   runner_.fault = [](absl::string_view verb, int) {
     return verb == "Denoise" ? absl::InternalError("planted") : absl::OkStatus();
