@@ -238,9 +238,14 @@ int64_t RowInvariance::RowsOfACall(const Operation& operation, at::TensorList in
   const Stopwatch stopwatch(&trial_time_);
   const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
   const std::vector<at::Tensor> random = RandomLike(inputs, together, generator);
-  const bool is_better_alone = AreRemaindersAsInCallsOf(1, random[0], together, sum);
-  const bool is_sound = !is_better_alone && AreEqualInEveryPlace(random, body) &&
-                        AreEqualInEveryPlace(ProductAndNegative(random[0], together, sum), sum);
+  // What is not rounded shows all of that by itself.
+  const bool is_rounded = inputs[0].scalar_type() != at::kFloat;
+  const bool is_better_alone = is_rounded
+                                   ? AreRemaindersAsInCallsOf(1, random[0], together, sum)
+                                   : AreRowsAsInCallsOf(1, inputs, together, /*results=*/1, body);
+  const bool is_sound =
+      !is_better_alone && AreEqualInEveryPlace(random, body) &&
+      (!is_rounded || AreEqualInEveryPlace(ProductAndNegative(random[0], together, sum), sum));
   return call_rows_[std::move(key)] = is_sound ? together : 1;
 }
 
