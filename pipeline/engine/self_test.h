@@ -15,14 +15,16 @@ struct SelfTestOptions {
   LatentSize size;             // of the samples
   std::vector<int> call_rows;  // the row counts of UNet calls that are tried, ascending
   int max_slots = 256;
-  int unlike_samples = 4;  // two at least; in larger calls they repeat
-  bool guided = true;      // every other sample; else none
-  bool in_one_order = false;
+  // Two unguided samples in one order, of which only the first is run alone too, where it has
+  // another place.
+  bool is_quick = false;
 };
 
 struct SelfTestResult {
   bool is_reproducible = false;
-  std::vector<TimedCall> calls;  // one of each row count, its shortest
+  // One of each row count, its shortest. What is done once in a first call is left out as far as
+  // larger calls tell: rows take no more time for themselves than in company.
+  std::vector<TimedCall> calls;
 };
 
 // As `job`, which has its embedding: runs one step of unlike samples alone, then calls of each row

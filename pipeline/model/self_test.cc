@@ -23,28 +23,29 @@ class ClockWithoutTrials final : public Clock {
   const RowInvariance& rows_;
 };
 
-// Multiplications of the widest convolution for one sample. The network takes about a hundred times
-// as many.
+// Of the widest convolution for one sample: its multiplications, and bytes of what is multiplied,
+// as numbers of half the size take half the time. The network takes about a hundred times as many.
 int64_t WidestProduct(const NetworkRunner& runner, int side) {
   const at::Tensor& widest = runner.networks().unet.mid_block.resnets[0].block.conv1.weight;
-  return int64_t{side} * side * widest.numel();
+  return int64_t{side} * side * widest.numel() * static_cast<int64_t>(widest.element_size());
 }
 
 // A full-size network on a CPU takes seconds for a row of the model's own size. There nearly every
 // operation of it runs row by row, by construction; more of a smaller size's are tried together, so
-// that it is the harder test. Half that size is also what the warm-up needs.
-constexpr int64_t kQuickProduct = 16'000'000'000;
+// that it is the harder test. What calls cost is scaled from it: of the largest size within this a
+// full-size network's first picture is foretold to a tenth.
+constexpr int64_t kQuickProduct = 40'000'000'000;
 
 // So many are quickly done.
-constexpr int64_t kQuickProducts = 15'000'000'000;
+constexpr int64_t kQuickProducts = 60'000'000'000;
 
 int TrialSide(const NetworkRunner& runner) {
   const auto levels = runner.networks().unet.down_blocks.size();
-  const int smallest = 1 << levels;  // the deepest level has more than one position
+  const int stride = 1 << (levels - 1);  // of the deepest level's positions; it has more than one
   int side = runner.info().default_width / runner.info().latent_factor;
   if (!runner.networks().placement.device.is_cpu()) return side;
-  while (side / 2 >= smallest && side % 2 == 0 && WidestProduct(runner, side) > kQuickProduct) {
-    side /= 2;
+  while (side > 2 * stride && WidestProduct(runner, side) > kQuickProduct) {
+    side = (side - 1) / stride * stride;
   }
   return side;
 }
@@ -56,12 +57,10 @@ SelfTestOptions TrialOf(const NetworkRunner& runner, int max_slots, int max_rows
   if (!options.call_rows.empty()) return options;
   const int64_t affordable = kQuickProducts / WidestProduct(runner, side);
   if (affordable < max_rows) {
-    // Two of them, each in another row than alone or beside another: shapes of more rows, or a
-    // guided sample's, would be tried first, which costs more than they do.
+    // One alone and, in another row, beside another: shapes of more rows, or a guided sample's,
+    // would be tried first, which costs more than they do.
     options.call_rows = {2};
-    options.unlike_samples = 2;
-    options.guided = false;
-    options.in_one_order = true;
+    options.is_quick = true;
   } else {
     options.call_rows = RowBuckets(max_rows);
   }

@@ -74,55 +74,52 @@ TEST_F(SelfTest, TriesCallsWithDeadRows) {
   }
 }
 
-TEST_F(SelfTest, FewSamplesAndOneRowCountShowAnErrorOfCompanyToo) {
-  const SelfTestOptions small{
-      .size = {8, 8}, .call_rows = {3}, .max_slots = 3, .unlike_samples = 2};
-  EXPECT_TRUE(Run(small).value());
-  runner_.depends_on_batch = [](int call_rows, int) { return call_rows == 3 ? 1u : 0u; };
-  EXPECT_FALSE(Run(small).value());
-}
-
-TEST_F(SelfTest, OneOrderShowsAnErrorWhereverASampleBegins) {
-  const SelfTestOptions small{
-      .size = {8, 8}, .call_rows = {3}, .max_slots = 3, .unlike_samples = 2, .in_one_order = true};
-  const SelfTestOptions smallest{.size = {8, 8},
-                                 .call_rows = {2},
-                                 .max_slots = 2,
-                                 .unlike_samples = 2,
-                                 .guided = false,
-                                 .in_one_order = true};
-  for (const SelfTestOptions& options : {small, smallest}) {
+TEST_F(SelfTest, AQuickTestShowsAnErrorWhereverASampleBegins) {
+  for (const int rows : {2, 3}) {
+    const SelfTestOptions quick{
+        .size = {8, 8}, .call_rows = {rows}, .max_slots = rows, .is_quick = true};
     runner_.depends_on_batch = nullptr;
-    EXPECT_TRUE(Run(options).value());
+    EXPECT_TRUE(Run(quick).value());
     for (const int wrong : {0, 1}) {
       runner_.depends_on_batch = [wrong](int, int first_row) {
         return first_row == wrong ? 1u : 0u;
       };
-      EXPECT_FALSE(Run(options).value()) << "row " << wrong;
+      EXPECT_FALSE(Run(quick).value()) << "row " << wrong;
     }
     runner_.depends_on_batch = [](int call_rows, int) { return call_rows > 1 ? 1u : 0u; };
-    EXPECT_FALSE(Run(options).value()) << "of calls of more than one row";
+    EXPECT_FALSE(Run(quick).value()) << "of calls of more than one row";
   }
 }
 
 TEST_F(SelfTest, TellsTheShortestCallOfEachRowCount) {
+  constexpr int kMilliseconds[] = {900, 200, 450, 250, 500, 600};
   int calls = 0;
   runner_.on_denoise = [&](absl::Span<const StepRow>) {
-    clock_.Advance(absl::Milliseconds(++calls == 1 ? 900 : 100 * calls));
+    clock_.Advance(absl::Milliseconds(kMilliseconds[calls++]));
   };
-  EXPECT_TRUE(Run({.size = {16, 8},
-                   .call_rows = {2},
-                   .max_slots = 2,
-                   .unlike_samples = 2,
-                   .guided = false,
-                   .in_one_order = true})
-                  .value());
+  EXPECT_TRUE(Run({.size = {16, 8}, .call_rows = {2}}).value());
+  EXPECT_EQ(calls, 6);
   ASSERT_EQ(calls_.size(), 2);
   EXPECT_EQ(calls_[0].size, (LatentSize{16, 8}));
   EXPECT_EQ(calls_[0].rows, 1);
   EXPECT_EQ(calls_[0].time, absl::Milliseconds(200));
   EXPECT_EQ(calls_[1].rows, 2);
-  EXPECT_EQ(calls_[1].time, absl::Milliseconds(300));
+  EXPECT_EQ(calls_[1].time, absl::Milliseconds(450));
+}
+
+TEST_F(SelfTest, LeavesOutOfARowsTimeWhatAFirstCallPaidFor) {
+  constexpr int kMilliseconds[] = {900, 500};
+  int calls = 0;
+  runner_.on_denoise = [&](absl::Span<const StepRow>) {
+    clock_.Advance(absl::Milliseconds(kMilliseconds[calls++]));
+  };
+  EXPECT_TRUE(Run({.size = {16, 8}, .call_rows = {2}, .is_quick = true}).value());
+  EXPECT_EQ(calls, 2);
+  ASSERT_EQ(calls_.size(), 2);
+  EXPECT_EQ(calls_[0].rows, 1);
+  EXPECT_EQ(calls_[0].time, absl::Milliseconds(250));
+  EXPECT_EQ(calls_[1].rows, 2);
+  EXPECT_EQ(calls_[1].time, absl::Milliseconds(500));
 }
 
 TEST_F(SelfTest, LeavesOutWhatTheDeviceHasNoMemoryFor) {
