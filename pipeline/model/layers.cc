@@ -64,7 +64,7 @@ at::Tensor Linear::Run(const at::Tensor& x, PostOp post_op, const at::Tensor& op
 Conv2d Conv2d::Load(const WeightScope& scope, int64_t in, int64_t out, int64_t kernel, int64_t side,
                     int64_t stride) {
   const int64_t padding = kernel / 2;
-  return {.weight = PackConv2dWeight(scope.Take("weight", {out, in, kernel, kernel}), stride,
+  return {.weight = PackConv2dWeight(scope.TakeKernels("weight", {out, in, kernel, kernel}), stride,
                                      padding, side),
           .bias = scope.Take("bias", {out}),
           .stride = stride,

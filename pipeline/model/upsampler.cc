@@ -3,7 +3,6 @@
 #include "ATen/TensorOperators.h"
 #include "ATen/ops/cat.h"
 #include "ATen/ops/empty.h"
-#include "ATen/ops/stack.h"
 #include "ATen/ops/upsample_nearest2d.h"
 
 namespace image_variations {
@@ -12,9 +11,9 @@ namespace {
 // One direction of a 3x3 kernel, over pairs of neighbours of the small picture. Even results see
 // the one before once and their own twice, odd ones their own twice and the one after once.
 at::Tensor AddEqual(const at::Tensor& kernel, int64_t dim, bool is_odd) {
-  const auto at_offset = [&](int64_t i) { return kernel.select(dim, i); };
-  return is_odd ? at::stack({at_offset(0) + at_offset(1), at_offset(2)}, dim)
-                : at::stack({at_offset(0), at_offset(1) + at_offset(2)}, dim);
+  const auto at_offset = [&](int64_t i) { return kernel.narrow(dim, i, 1); };
+  return is_odd ? at::cat({at_offset(0) + at_offset(1), at_offset(2)}, dim)
+                : at::cat({at_offset(0), at_offset(1) + at_offset(2)}, dim);
 }
 
 at::Tensor PhaseWeights(const at::Tensor& weight, bool is_odd_row) {
@@ -25,7 +24,7 @@ at::Tensor PhaseWeights(const at::Tensor& weight, bool is_odd_row) {
 }  // namespace
 
 Upsampler Upsampler::Load(const WeightScope& scope, int64_t channels, int64_t side) {
-  const StoredWeight weight = scope.TakeAsStored("weight", {channels, channels, 3, 3});
+  const StoredKernels weight = scope.TakeStoredKernels("weight", {channels, channels, 3, 3});
   Upsampler upsampler =
       Make(weight.values, scope.Take("bias", {channels}), side, scope.placement().rows);
   upsampler.weight = weight.stored;

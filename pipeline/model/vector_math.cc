@@ -88,12 +88,12 @@ IV_BODY void MultiplyBody(const float* x, int64_t size, float factor, T* out) {
 }
 
 template <typename T>
-IV_BODY uint32_t CopyAndFindLargestBody(const char* x, int64_t size, T* out) {
+IV_BODY uint32_t CopyAndFindLargestBody(const char* x, int64_t stride, int64_t size, T* out) {
   uint32_t largest = 0;
 #pragma GCC ivdep
   for (int64_t i = 0; i < size; ++i) {
     uint32_t bits;
-    std::memcpy(&bits, x + i * static_cast<int64_t>(sizeof bits), sizeof bits);
+    std::memcpy(&bits, x + i * stride * static_cast<int64_t>(sizeof bits), sizeof bits);
     largest = std::max(largest, bits & 0x7fffffff);
     Store(std::bit_cast<float>(bits), out + i);
   }
@@ -154,12 +154,14 @@ IV_CLONES void Interleave(const BFloat16* x, const BFloat16* y, int64_t size, BF
   }
 }
 
-IV_CLONES uint32_t CopyAndFindLargest(const char* x, int64_t size, float* out) {
-  return CopyAndFindLargestBody(x, size, out);
+IV_CLONES uint32_t CopyAndFindLargest(const char* x, int64_t stride, int64_t size, float* out) {
+  if (stride == 1) return CopyAndFindLargestBody(x, 1, size, out);
+  return CopyAndFindLargestBody(x, stride, size, out);
 }
 
-IV_CLONES uint32_t CopyAndFindLargest(const char* x, int64_t size, BFloat16* out) {
-  return CopyAndFindLargestBody(x, size, out);
+IV_CLONES uint32_t CopyAndFindLargest(const char* x, int64_t stride, int64_t size, BFloat16* out) {
+  if (stride == 1) return CopyAndFindLargestBody(x, 1, size, out);
+  return CopyAndFindLargestBody(x, stride, size, out);
 }
 
 }  // namespace image_variations

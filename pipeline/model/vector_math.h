@@ -33,10 +33,10 @@ void Multiply(const float* x, int64_t size, float factor, c10::BFloat16* out);
 // out[2 * i] = x[i], out[2 * i + 1] = y[i].
 void Interleave(const c10::BFloat16* x, const c10::BFloat16* y, int64_t size, c10::BFloat16* out);
 
-// Copies the float32 numbers at `x`, which may be any address, rounded half to even. Returns the
-// bits of the largest magnitude among them, where infinity is larger than numbers and NaN than
-// infinity.
-uint32_t CopyAndFindLargest(const char* x, int64_t size, float* out);
-uint32_t CopyAndFindLargest(const char* x, int64_t size, c10::BFloat16* out);
+// Copies `size` float32 numbers, each `stride`-th from `x` on, which may be any address, rounded
+// half to even. Returns the bits of the largest magnitude among them, where infinity is larger than
+// numbers and NaN than infinity.
+uint32_t CopyAndFindLargest(const char* x, int64_t stride, int64_t size, float* out);
+uint32_t CopyAndFindLargest(const char* x, int64_t stride, int64_t size, c10::BFloat16* out);
 
 }  // namespace image_variations

@@ -48,18 +48,33 @@ bool IsFinite(const at::Tensor& tensor) {
   return std::isfinite(low.item<float>()) && std::isfinite(high.item<float>());
 }
 
-// Copies float32 numbers; whether all are finite in `to`, whose type is T. Of magnitudes, those
-// with larger bits are larger, and bfloat16's infinity begins half a step below its own bits.
+// Copies float32 numbers in order to `to`, whose type is T; whether all are finite there. Of
+// magnitudes, those with larger bits are larger, and bfloat16's infinity begins half a step below
+// its own bits. `to` is contiguous, or channels last, where numbers of one position follow each
+// other that are all positions apart in `from`.
 template <typename T>
 bool CopyIsFinite(absl::Span<const char> from, const at::Tensor& to) {
   constexpr uint32_t kInfinity = std::is_same_v<T, float> ? 0x7f800000 : 0x7f7f8000;
   constexpr int64_t kGrain = 1 << 15;
   T* const out = to.mutable_data_ptr<T>();
   std::atomic<bool> is_finite = true;
-  at::parallel_for(0, to.numel(), kGrain, [&](int64_t begin, int64_t end) {
-    const char* const first = from.data() + begin * static_cast<int64_t>(sizeof(float));
-    if (CopyAndFindLargest(first, end - begin, out + begin) >= kInfinity) is_finite = false;
-  });
+  const auto copy = [&](int64_t first, int64_t stride, int64_t count, T* result) {
+    const char* const begin = from.data() + first * static_cast<int64_t>(sizeof(float));
+    if (CopyAndFindLargest(begin, stride, count, result) >= kInfinity) is_finite = false;
+  };
+  if (to.is_contiguous()) {
+    at::parallel_for(0, to.numel(), kGrain,
+                     [&](int64_t begin, int64_t end) { copy(begin, 1, end - begin, out + begin); });
+    return is_finite;
+  }
+  const int64_t channels = to.size(1), positions = to.size(2) * to.size(3);
+  at::parallel_for(
+      0, to.size(0) * positions, 1 + kGrain / channels, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t row = i / positions, position = i % positions;
+          copy(row * channels * positions + position, positions, channels, out + i * channels);
+        }
+      });
   return is_finite;
 }
 
@@ -82,33 +97,32 @@ WeightLoader::WeightLoader(const ComponentWeights& weights, Placement placement)
 bool WeightLoader::Has(absl::string_view name) const { return weights_->Find(name).ok(); }
 
 at::Tensor WeightLoader::Take(const std::string& name, at::IntArrayRef shape) {
-  const auto options = at::TensorOptions().device(placement_.device).dtype(placement_.dtype);
-  TensorView view;
-  if (!FindShaped(name, shape, &view)) return at::zeros(shape, options);
-  return ToDevice(name, view, shape);
+  return TakeIn(at::MemoryFormat::Contiguous, name, shape);
 }
 
-StoredWeight WeightLoader::TakeAsStored(const std::string& name, at::IntArrayRef shape) {
-  if (!placement_.device.is_cpu()) {
-    const at::Tensor tensor = Take(name, shape);
-    return {tensor, tensor};
-  }
+at::Tensor WeightLoader::TakeKernels(const std::string& name, at::IntArrayRef shape) {
+  return TakeIn(at::MemoryFormat::ChannelsLast, name, shape);
+}
+
+at::Tensor WeightLoader::TakeIn(at::MemoryFormat format, const std::string& name,
+                                at::IntArrayRef shape) {
   TensorView view;
-  if (!FindShaped(name, shape, &view)) {
-    const at::Tensor zeros = at::zeros(shape, placement_.dtype);
-    return {zeros, zeros};
-  }
-  const at::Tensor stored = Mapped(view, shape);
-  const at::Tensor values = stored.to(placement_.dtype, /*non_blocking=*/false, /*copy=*/true);
-  if (!IsFinite(values)) not_finite_.push_back(NameWithFile(name));
-  ComponentWeights::Release(view);
-  return {stored, values};
+  return FindShaped(name, shape, &view) ? ToDevice(name, view, shape, format)
+                                        : Zeros(shape, format);
+}
+
+StoredKernels WeightLoader::TakeStoredKernels(const std::string& name, at::IntArrayRef shape) {
+  constexpr auto kFormat = at::MemoryFormat::ChannelsLast;
+  TensorView view;
+  const bool is_found = FindShaped(name, shape, &view);
+  const at::Tensor values = is_found ? ToDevice(name, view, shape, kFormat) : Zeros(shape, kFormat);
+  return {is_found && values.is_cpu() ? Mapped(view, shape) : values, values};
 }
 
 void WeightLoader::Expect(const std::string& name, at::IntArrayRef shape) {
   TensorView view;
   if (!FindShaped(name, shape, &view)) return;
-  ToDevice(name, view, shape);
+  ToDevice(name, view, shape, at::MemoryFormat::Contiguous);
   ComponentWeights::Release(view);
 }
 
@@ -151,6 +165,11 @@ bool WeightLoader::FindShaped(const std::string& name, at::IntArrayRef shape, Te
   return true;
 }
 
+at::Tensor WeightLoader::Zeros(at::IntArrayRef shape, at::MemoryFormat format) const {
+  const auto options = at::TensorOptions().device(placement_.device).dtype(placement_.dtype);
+  return at::zeros(shape, options).contiguous(format);
+}
+
 // ATen has no view of constant memory; in inference nothing writes to weights.
 at::Tensor WeightLoader::Mapped(const TensorView& view, at::IntArrayRef shape) const {
   return at::from_blob(
@@ -159,17 +178,18 @@ at::Tensor WeightLoader::Mapped(const TensorView& view, at::IntArrayRef shape) c
 }
 
 at::Tensor WeightLoader::ToDevice(const std::string& name, const TensorView& view,
-                                  at::IntArrayRef shape) {
+                                  at::IntArrayRef shape, at::MemoryFormat format) {
   const at::ScalarType type = ScalarTypeOf(view.type), to = placement_.dtype;
   const bool is_cpu = placement_.device.is_cpu();
-  const bool aligned = reinterpret_cast<uintptr_t>(view.bytes.data()) % c10::gAlignment == 0;
+  const bool can_stay = format == at::MemoryFormat::Contiguous &&
+                        reinterpret_cast<uintptr_t>(view.bytes.data()) % c10::gAlignment == 0;
   at::Tensor tensor;
   bool is_finite = true;
-  if (is_cpu && type == to && aligned) {  // stays mapped until it is packed
+  if (is_cpu && type == to && can_stay) {  // stays mapped until it is packed
     tensor = Mapped(view, shape);
     is_finite = IsFinite(tensor);
   } else if (is_cpu && type == at::kFloat && (to == at::kFloat || to == at::kBFloat16)) {
-    tensor = at::empty(shape, to);  // one pass over memory
+    tensor = at::empty(shape, to, format);  // one pass over memory
     is_finite = to == at::kFloat ? CopyIsFinite<float>(view.bytes, tensor)
                                  : CopyIsFinite<c10::BFloat16>(view.bytes, tensor);
     ComponentWeights::Release(view);
@@ -177,7 +197,7 @@ at::Tensor WeightLoader::ToDevice(const std::string& name, const TensorView& vie
     at::Tensor copy = at::empty(shape, type);
     std::memcpy(copy.mutable_data_ptr(), view.bytes.data(), view.bytes.size());
     ComponentWeights::Release(view);
-    tensor = copy.to(placement_.device, to);
+    tensor = copy.to(placement_.device, to).contiguous(format);
     is_finite = IsFinite(tensor);
   }
   if (!is_finite) not_finite_.push_back(NameWithFile(name));
@@ -201,8 +221,12 @@ at::Tensor WeightScope::Take(absl::string_view name, at::IntArrayRef shape) cons
   return loader_->Take(absl::StrCat(prefix_, name), shape);
 }
 
-StoredWeight WeightScope::TakeAsStored(absl::string_view name, at::IntArrayRef shape) const {
-  return loader_->TakeAsStored(absl::StrCat(prefix_, name), shape);
+at::Tensor WeightScope::TakeKernels(absl::string_view name, at::IntArrayRef shape) const {
+  return loader_->TakeKernels(absl::StrCat(prefix_, name), shape);
+}
+
+StoredKernels WeightScope::TakeStoredKernels(absl::string_view name, at::IntArrayRef shape) const {
+  return loader_->TakeStoredKernels(absl::StrCat(prefix_, name), shape);
 }
 
 void WeightScope::Expect(absl::string_view name, at::IntArrayRef shape) const {

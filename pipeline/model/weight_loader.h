@@ -21,10 +21,10 @@ struct Placement {
   RowInvariance* rows = nullptr;
 };
 
-// A tensor that seldom is needed as it is. `stored`: on the CPU in the mapped file, in the file's
-// type, at any alignment and with no page of it in memory until it is read; elsewhere the same as
-// `values`. `values`: in the compute type, to make something else of.
-struct StoredWeight {
+// Kernels that seldom are needed as they are. `stored`: on the CPU in the mapped file, in the
+// file's type, at any alignment and with no page of it in memory until it is read; elsewhere the
+// same as `values`. `values`: as from TakeKernels, to make something else of.
+struct StoredKernels {
   at::Tensor stored, values;
 };
 
@@ -41,7 +41,9 @@ class WeightLoader {
   bool Has(absl::string_view name) const;
   // Shapes compare without trailing ones when one is a matrix and the other its 1x1 convolution.
   at::Tensor Take(const std::string& name, at::IntArrayRef shape);
-  StoredWeight TakeAsStored(const std::string& name, at::IntArrayRef shape);
+  // A convolution's kernels, (out, in, height, width), channels last: never in the mapped file.
+  at::Tensor TakeKernels(const std::string& name, at::IntArrayRef shape);
+  StoredKernels TakeStoredKernels(const std::string& name, at::IntArrayRef shape);
   // A tensor that a complete checkpoint has and that is not needed: checked, not kept.
   void Expect(const std::string& name, at::IntArrayRef shape);
   // Tensors that may be there and are not needed.
@@ -50,10 +52,13 @@ class WeightLoader {
   absl::Status Finish() &&;
 
  private:
+  at::Tensor TakeIn(at::MemoryFormat, const std::string& name, at::IntArrayRef shape);
   bool FindShaped(const std::string& name, at::IntArrayRef shape, TensorView* view);
+  at::Tensor Zeros(at::IntArrayRef shape, at::MemoryFormat) const;
   at::Tensor Mapped(const TensorView&, at::IntArrayRef shape) const;
   // Notes `name` if a value is not finite.
-  at::Tensor ToDevice(const std::string& name, const TensorView&, at::IntArrayRef shape);
+  at::Tensor ToDevice(const std::string& name, const TensorView&, at::IntArrayRef shape,
+                      at::MemoryFormat);
   std::string NameWithFile(const std::string& name) const;  // with the shard, if there are several
 
   const std::shared_ptr<const ComponentWeights> weights_;
@@ -76,7 +81,8 @@ class WeightScope {
   const Placement& placement() const { return loader_->placement(); }
   bool Has(absl::string_view name) const { return loader_->Has(prefix_ + std::string(name)); }
   at::Tensor Take(absl::string_view name, at::IntArrayRef shape) const;
-  StoredWeight TakeAsStored(absl::string_view name, at::IntArrayRef shape) const;
+  at::Tensor TakeKernels(absl::string_view name, at::IntArrayRef shape) const;
+  StoredKernels TakeStoredKernels(absl::string_view name, at::IntArrayRef shape) const;
   void Expect(absl::string_view name, at::IntArrayRef shape) const;
 
  private:

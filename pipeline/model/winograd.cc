@@ -98,14 +98,13 @@ IV_AVX512_BF16 void FinishTile(const float* m, int64_t stride, int64_t outputs, 
   }
 }
 
-// G g G^T of 3x3 kernels that follow each other in memory: of `outputs` kernels, `stride` apart.
-// Position i of output o is at u[i][o].
+// G g G^T of the 3x3 kernels of one of `in` channels, channels last, of `outputs` outputs. Position
+// i of output o is at u[i][o].
 template <typename T>
-void TransformKernels(const T* kernels, int64_t stride, int64_t outputs,
-                      float (*u)[kOutputsPerBlock]) {
+void TransformKernels(const T* kernels, int64_t in, int64_t outputs, float (*u)[kOutputsPerBlock]) {
   float g[9][kOutputsPerBlock];
   for (int64_t o = 0; o < outputs; ++o) {
-    for (int64_t i = 0; i < 9; ++i) g[i][o] = static_cast<float>(kernels[o * stride + i]);
+    for (int64_t i = 0; i < 9; ++i) g[i][o] = static_cast<float>(kernels[(9 * o + i) * in]);
   }
   float rows[4][3][kOutputsPerBlock];
   const auto transform = [outputs](const float* a, const float* b, const float* c, float* first,
@@ -132,7 +131,7 @@ void PackBlock(const T* weight, int64_t in, int64_t outputs, int64_t position_st
   constexpr int64_t kPair = std::is_same_v<T, float> ? 1 : 2;
   float u[kPositions][kOutputsPerBlock];
   for (int64_t channel = 0; channel < in; ++channel) {
-    TransformKernels(weight + 9 * channel, 9 * in, outputs, u);
+    TransformKernels(weight + channel, in, outputs, u);
     T* const out = packed + channel / kPair * outputs * kPair + channel % kPair;
     for (int64_t position = 0; position < kPositions; ++position) {
       for (int64_t o = 0; o < outputs; ++o) {
@@ -285,7 +284,7 @@ bool HasWinogradKernel(const at::Tensor& weight) {
 }
 
 at::Tensor PackWinogradWeight(const at::Tensor& weight) {
-  const at::Tensor kernels = weight.contiguous();
+  const at::Tensor kernels = weight.contiguous(at::MemoryFormat::ChannelsLast);
   at::Tensor packed = at::empty({kPositions, weight.size(0), weight.size(1)}, weight.options());
   if (weight.scalar_type() == at::kFloat) {
     PackBlocks<float>(kernels, packed);

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include "ATen/ops/arange.h"
 #include "ATen/ops/equal.h"
 #include "ATen/ops/full.h"
 #include "absl/strings/str_cat.h"
@@ -107,14 +108,35 @@ TEST(WeightLoader, ConvertsToTheComputeType) {
   EXPECT_TRUE(at::equal(loader.Take("weight", {2}), at::full({2}, 1.5f, at::kBFloat16)));
 }
 
+TEST(WeightLoader, TakesKernelsChannelsLast) {
+  const std::vector<int64_t> shape = {5, 48, 3, 2};
+  const Component component({{"weight", shape}});
+  std::fstream file(component.weights.files[0].path(),
+                    std::ios::in | std::ios::out | std::ios::binary);
+  const at::Tensor values = at::arange(5 * 48 * 6, at::kFloat).view(shape);
+  file.seekp(-static_cast<int64_t>(values.nbytes()), std::ios::end);
+  file.write(static_cast<const char*>(values.const_data_ptr()),
+             static_cast<std::streamsize>(values.nbytes()))
+      .flush();
+  for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    WeightLoader loader(component.weights, {.dtype = type});
+    const at::Tensor kernels = loader.TakeKernels("weight", shape);
+    EXPECT_TRUE(kernels.is_contiguous(at::MemoryFormat::ChannelsLast)) << type;
+    EXPECT_TRUE(at::equal(kernels, values.to(type))) << type;
+    EXPECT_TRUE(std::move(loader).Finish().ok());
+  }
+}
+
 TEST(WeightLoader, LeavesWhatIsSeldomNeededInTheMappingWhateverItsTypeAndPlace) {
-  const Component component({{"first", {1}}, {"second", {2}, 1.5f}});
+  const std::vector<int64_t> shape = {2, 3, 1, 2};
+  const Component component({{"first", {1}}, {"second", shape, 1.5f}});
   WeightLoader loader(component.weights, {.dtype = at::kBFloat16});
   loader.Take("first", {1});
-  const auto [stored, values] = loader.TakeAsStored("second", {2});
+  const auto [stored, values] = loader.TakeStoredKernels("second", shape);
   EXPECT_EQ(stored.const_data_ptr(), component.weights.Find("second")->bytes.data());
-  EXPECT_TRUE(at::equal(stored, at::full({2}, 1.5f)));
-  EXPECT_TRUE(at::equal(values, at::full({2}, 1.5f, at::kBFloat16)));
+  EXPECT_TRUE(at::equal(stored, at::full(shape, 1.5f)));
+  EXPECT_TRUE(at::equal(values, at::full(shape, 1.5f, at::kBFloat16)));
+  EXPECT_TRUE(values.is_contiguous(at::MemoryFormat::ChannelsLast));
   EXPECT_TRUE(std::move(loader).Finish().ok());
 }
 
@@ -136,28 +158,29 @@ int64_t ResidentKilobytes(const void* address) {
 }
 
 TEST(WeightLoader, WhatIsSeldomNeededIsNotInMemoryUntilThen) {
-  const Component component({{"weight", {1000, 1000}}});
+  const std::vector<int64_t> shape = {100, 100, 10, 10};
+  const Component component({{"weight", shape}});
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
     WeightLoader loader(component.weights, {.dtype = type});
-    const auto [stored, values] = loader.TakeAsStored("weight", {1000, 1000});
-    EXPECT_TRUE(at::equal(values, at::full({1000, 1000}, 1.0f, type)));
+    const auto [stored, values] = loader.TakeStoredKernels("weight", shape);
+    EXPECT_TRUE(at::equal(values, at::full(shape, 1.0f, type)));
     const int64_t resident = ResidentKilobytes(stored.const_data_ptr());
     EXPECT_GE(resident, 0);
     EXPECT_LT(resident, 500);
-    EXPECT_TRUE(at::equal(stored, at::full({1000, 1000}, 1.0f)));
+    EXPECT_TRUE(at::equal(stored, at::full(shape, 1.0f)));
     EXPECT_GT(ResidentKilobytes(stored.const_data_ptr()), 3900);
   }
 }
 
 TEST(WeightLoader, ChecksWhatItLeavesInTheMapping) {
-  const Component component({{"misshapen", {2}}, {"overflowing", {2}, 3.4e38f}});
+  const Component component({{"misshapen", {2, 1, 1, 1}}, {"overflowing", {2, 2, 1, 1}, 3.4e38f}});
   WeightLoader loader(component.weights, {.dtype = at::kBFloat16});
-  EXPECT_TRUE(
-      at::equal(loader.TakeAsStored("misshapen", {3}).stored, at::full({3}, 0.0f, at::kBFloat16)));
-  loader.TakeAsStored("overflowing", {2});
-  EXPECT_THAT(
-      std::string(std::move(loader).Finish().message()),
-      AllOf(HasSubstr("misshapen is (2), needed (3)"), HasSubstr("not finite: overflowing")));
+  EXPECT_TRUE(at::equal(loader.TakeStoredKernels("misshapen", {3, 1, 2, 1}).stored,
+                        at::full({3, 1, 2, 1}, 0.0f, at::kBFloat16)));
+  loader.TakeStoredKernels("overflowing", {2, 2, 1, 1});
+  EXPECT_THAT(std::string(std::move(loader).Finish().message()),
+              AllOf(HasSubstr("misshapen is (2,1,1,1), needed (3,1,2,1)"),
+                    HasSubstr("not finite: overflowing")));
 }
 
 TEST(WeightLoader, TellsAllProblemsAndTheFileInOneMessage) {
@@ -235,7 +258,8 @@ TEST(WeightLoader, NamesATensorThatRoundsToInfinity) {
 
 TEST(WeightLoader, FindsOneBadValueAnywhereInALargeTensor) {
   constexpr int64_t kCount = 100'000;
-  const Component component({{"first", {1}}, {"weight", {kCount}}});
+  const std::vector<int64_t> shape = {25, 400, 2, 5};
+  const Component component({{"first", {1}}, {"weight", shape}});
   for (const int64_t place : {int64_t{0}, kCount / 2, kCount - 1}) {
     std::fstream file(component.weights.files[0].path(),
                       std::ios::in | std::ios::out | std::ios::binary);
@@ -243,10 +267,12 @@ TEST(WeightLoader, FindsOneBadValueAnywhereInALargeTensor) {
     const float infinity = INFINITY, one = 1;
     file.write(reinterpret_cast<const char*>(&infinity), 4).flush();
     for (const auto type : {at::kFloat, at::kBFloat16}) {
-      WeightLoader loader(component.weights, {.dtype = type});
-      loader.Take("first", {1});
-      loader.Take("weight", {kCount});
-      EXPECT_FALSE(std::move(loader).Finish().ok()) << place;
+      for (const auto take : {&WeightLoader::Take, &WeightLoader::TakeKernels}) {
+        WeightLoader loader(component.weights, {.dtype = type});
+        loader.Take("first", {1});
+        (loader.*take)("weight", shape);
+        EXPECT_FALSE(std::move(loader).Finish().ok()) << place;
+      }
     }
     file.seekp(-4, std::ios::cur);
     file.write(reinterpret_cast<const char*>(&one), 4).flush();
