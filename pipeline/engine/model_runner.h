@@ -73,7 +73,8 @@ struct ModelInfo {
   std::string fingerprint;    // equal fingerprint + equal parameters = equal bytes
   bool reproducible = false;  // proved at start: a sample's bytes do not depend on its batch
   bool has_safety_checker = false;
-  bool has_previews = false;  // PreviewLatents works
+  bool has_one_tower = false;  // ScoreImages looks at pictures with what EmbedImage looks with
+  bool has_previews = false;   // PreviewLatents works
   SamplerConfig sampler;
   int latent_factor = 8;  // pixels per latent element; sizes are multiples of it
   int default_width = 512;

@@ -93,13 +93,15 @@ std::future<absl::StatusOr<Digests>> StartDigests(const ModelDir& dir) {
   return promise->get_future();
 }
 
-ModelInfo Describe(const ModelDir& dir, const Placement& placement, int max_rows) {
+ModelInfo Describe(const ModelDir& dir, const Networks& networks, int max_rows) {
+  const Placement& placement = networks.placement;
   ModelInfo info;
   info.model_id = dir.model_id;
   info.revision = dir.revision;
   info.device = placement.device.str();
   info.dtype = NameOf(placement.dtype);
   info.has_safety_checker = dir.safety_checker.has_value();
+  info.has_one_tower = networks.is_one_tower || !networks.safety_checker;
   info.sampler = dir.sampler;
   info.latent_factor = dir.vae.factor();
   info.default_width = info.default_height = dir.unet.sample_size * info.latent_factor;
@@ -127,8 +129,8 @@ absl::StatusOr<Runner> LoadAndTest(const ModelDir& dir, Placement placement,
                                                     : RowInvariance::Policy::kWholeBatches);
     placement.rows = rows.get();
     ASSIGN_OR_RETURN(Networks networks, LoadNetworks(dir, placement));
-    return std::make_unique<NetworkRunner>(std::move(networks), std::move(rows),
-                                           Describe(dir, placement, options.max_rows),
+    ModelInfo info = Describe(dir, networks, options.max_rows);
+    return std::make_unique<NetworkRunner>(std::move(networks), std::move(rows), std::move(info),
                                            options.max_slots);
   };
   ASSIGN_OR_RETURN(Runner runner, GuardTorch("loading the model", load));

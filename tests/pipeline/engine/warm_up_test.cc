@@ -17,15 +17,17 @@ constexpr absl::Duration kDecode = absl::Milliseconds(160);  // of the default s
 // Takes time in proportion to rows and area, and notes which UNet calls were made.
 class TimedRunner final : public ModelRunner {
  public:
-  TimedRunner(int side, absl::Duration default_row, SimulatedClock& clock)
-      : default_row_(default_row), clock_(clock) {
+  TimedRunner(int side, absl::Duration default_row, SimulatedClock& clock,
+              absl::Duration tower_run = kTowerRun, bool has_one_tower = true)
+      : default_row_(default_row), tower_run_(tower_run), clock_(clock) {
+    info_.has_one_tower = has_one_tower;
     info_.latent_factor = 8;
     info_.default_width = info_.default_height = side;
   }
 
   const ModelInfo& info() const override { return info_; }
   absl::Status EmbedImage(JobId, const Image&, Preprocessing preprocessing) override {
-    clock_.Advance(kTowerRun * TowerRunsOf(preprocessing));
+    clock_.Advance(tower_run_ * TowerRunsOf(preprocessing));
     return {};
   }
   absl::Status PrepareLatents(absl::Span<const PrepareRow> rows) override {
@@ -46,13 +48,15 @@ class TimedRunner final : public ModelRunner {
     return std::vector<Image>();
   }
   absl::StatusOr<std::vector<ImageScores>> ScoreImages(absl::Span<const ScoreRow> rows) override {
-    clock_.Advance(kTowerRun);
+    clock_.Advance(tower_run_);
+    ++score_calls;
     return std::vector<ImageScores>(rows.size());
   }
   void Forget(JobId) override {}
   void SetTimedCalls(std::vector<TimedCall> timed) { info_.timed_calls = std::move(timed); }
 
   std::vector<std::pair<int, size_t>> calls;  // latent side and rows
+  int score_calls = 0;
 
  private:
   // Of a side of the default size.
@@ -61,7 +65,7 @@ class TimedRunner final : public ModelRunner {
   }
 
   ModelInfo info_;
-  const absl::Duration default_row_;
+  const absl::Duration default_row_, tower_run_;
   SimulatedClock& clock_;
   int side_ = 0;
 };
@@ -92,6 +96,18 @@ TEST(WarmUp, OfADecodeTheVaeIsScaledAndTheTowerIsNot) {
   CostModel cost;
   ASSERT_TRUE(WarmUp(runner, clock, /*max_rows=*/16, kBudget, &cost).ok());
   EXPECT_EQ(cost.decode.Predict(64 * 64), kDecode + kTowerRun);
+}
+
+TEST(WarmUp, ALongLookOfTheOnlyTowerIsNotRepeated) {
+  constexpr absl::Duration kLongRun = absl::Milliseconds(900);
+  for (const bool has_one_tower : {false, true}) {
+    SimulatedClock clock;
+    TimedRunner runner(512, absl::Seconds(2.4), clock, kLongRun, has_one_tower);
+    CostModel cost;
+    ASSERT_TRUE(WarmUp(runner, clock, /*max_rows=*/16, kBudget, &cost).ok());
+    EXPECT_EQ(runner.score_calls, has_one_tower ? 0 : 1);
+    EXPECT_EQ(cost.decode.Predict(64 * 64), kDecode + kLongRun);
+  }
 }
 
 TEST(WarmUp, OfASlowModelScalesFromHalfItsSize) {
