@@ -88,18 +88,18 @@ absl::StatusOr<AdmissionTicket> AdmissionGate::Enter(const AdmissionRequest& req
   if (request.deadline <= now) return MakeDeadlinePassedError(0, 0);
   IV_CHECK(costs.size() == lines_.size());
   std::vector<bool> was_promised;
-  std::vector<Forecast> forecasts;
+  std::vector<StandingLine> standing;
   for (size_t i = 0; i < lines_.size(); ++i) {
     was_promised.push_back(lines_[i].Claim(request, now));
-    forecasts.emplace_back(costs[i], options_.max_rows);
+    standing.push_back(lines_[i].Standing(Forecast(costs[i], options_.max_rows), now));
   }
-  RETURN_IF_ERROR(CheckLimits(request, forecasts, now));
+  RETURN_IF_ERROR(CheckLimits(request, standing));
 
   std::vector<AdmissionLine::Offer> offers;
   std::optional<size_t> best;
   double best_finish = 0;
   for (size_t i = 0; i < lines_.size(); ++i) {
-    offers.push_back(lines_[i].Consider(request, was_promised[i], forecasts[i], now));
+    offers.push_back(lines_[i].Consider(request, was_promised[i], standing[i]));
     if (!offers[i].is_admissible()) continue;
     const double finish = lines_[i].slowdown() * offers[i].with.finish;
     const bool is_sooner =
@@ -110,14 +110,14 @@ absl::StatusOr<AdmissionTicket> AdmissionGate::Enter(const AdmissionRequest& req
     best = i;
     best_finish = finish;
   }
-  if (!best) return Refuse(request, forecasts, offers, now);
+  if (!best) return Refuse(request, standing, offers);
 
   AdmissionLine& line = lines_[*best];
   AdmissionTicket ticket;
   ticket.device_ = static_cast<int>(*best);
-  ticket.forecast_ = line.Predict(request, offers[*best], forecasts[*best], now);
+  ticket.forecast_ = line.Predict(request, offers[*best], standing[*best]);
   if (request.only_asks) return ticket;
-  ticket.place_ = line.Join(request, offers[*best], forecasts[*best], now);
+  ticket.place_ = line.Join(request, offers[*best], standing[*best]);
   ticket.admitted_ = now;
   ticket.gate_ = this;
   return ticket;
@@ -187,7 +187,7 @@ int AdmissionGate::CountRequests() const {
 }
 
 absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request,
-                                        std::vector<Forecast>& forecasts, absl::Time now) const {
+                                        std::vector<StandingLine>& standing) const {
   const AdmissionLine::Inside sum = inside();
   const struct {
     absl::string_view what;
@@ -209,7 +209,7 @@ absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request,
     if (row.asked > row.limit) return full;  // it never fits
     std::vector<std::pair<double, int64_t>> leaving;
     for (size_t i = 0; i < lines_.size(); ++i) {
-      const std::vector<double> ends = lines_[i].Ends(forecasts[i], now);
+      const std::vector<double> ends = lines_[i].Ends(standing[i]);
       for (size_t k = 0; k < ends.size(); ++k) {
         leaving.emplace_back(ends[k], row.of(lines_[i].entries()[k]));
       }
@@ -229,12 +229,12 @@ absl::Status AdmissionGate::CheckLimits(const AdmissionRequest& request,
 
 // With the soonest retry that any line can give; that line keeps a place for it.
 absl::Status AdmissionGate::Refuse(const AdmissionRequest& request,
-                                   std::vector<Forecast>& forecasts,
-                                   absl::Span<const AdmissionLine::Offer> offers, absl::Time now) {
+                                   std::vector<StandingLine>& standing,
+                                   absl::Span<const AdmissionLine::Offer> offers) {
   AdmissionLine::Refusal soonest;
   size_t at = 0;
   for (size_t i = 0; i < lines_.size(); ++i) {
-    AdmissionLine::Refusal refusal = lines_[i].Refuse(request, offers[i], forecasts[i], now);
+    AdmissionLine::Refusal refusal = lines_[i].Refuse(request, offers[i], standing[i]);
     if (i > 0 && refusal.wait >= soonest.wait) continue;
     soonest = std::move(refusal);
     at = i;
@@ -242,7 +242,7 @@ absl::Status AdmissionGate::Refuse(const AdmissionRequest& request,
   const bool is_known_again = !request.only_asks && !request.request_id.empty();
   if (!is_known_again || soonest.wait == absl::InfiniteDuration()) return soonest.why;
   for (AdmissionLine& line : lines_) line.TakeBackPromise(request);
-  lines_[at].Promise(request, offers[at], soonest.wait, now);
+  lines_[at].Promise(request, offers[at], soonest.wait, standing[at].now());
   return soonest.why;
 }
 

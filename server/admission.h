@@ -109,11 +109,10 @@ class AdmissionGate {
 
   AdmissionLine::Inside inside() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // of all lines
   int64_t bytes_inside() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status CheckLimits(const AdmissionRequest&, std::vector<Forecast>&, absl::Time now) const
+  absl::Status CheckLimits(const AdmissionRequest&, std::vector<StandingLine>&) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Refuse(const AdmissionRequest&, std::vector<Forecast>&,
-                      absl::Span<const AdmissionLine::Offer>, absl::Time now)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Refuse(const AdmissionRequest&, std::vector<StandingLine>&,
+                      absl::Span<const AdmissionLine::Offer>) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int CountRequests() const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
 
   const AdmissionOptions options_;

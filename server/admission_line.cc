@@ -53,15 +53,19 @@ bool AdmissionLine::Claim(const AdmissionRequest& request, absl::Time now) {
   return !request.only_asks && promises_.Claim(request.caller, request.request_id, now);
 }
 
+StandingLine AdmissionLine::Standing(const Forecast& forecast, absl::Time now) const {
+  return StandingLine(entries_, slowdown_, forecast, now);
+}
+
 AdmissionLine::Offer AdmissionLine::Consider(const AdmissionRequest& request, bool was_promised,
-                                             Forecast& forecast, absl::Time now) const {
+                                             StandingLine& line) const {
+  const absl::Time now = line.now();
   const absl::Time place = order_.PlaceOf(request.caller, request.priority, request.deadline, now);
   Offer offer{.place = absl::ToDoubleSeconds(place - now),
               .deadline = absl::ToDoubleSeconds(request.deadline - now) - answer_time_};
   const Newcomer newcomer{request.shape, offer.place, offer.deadline};
   // Other promises do not take the place of a promised one.
   const auto comers = was_promised ? absl::Span<const RetryPromise>() : promises_.counted();
-  const StandingLine line = AsOf(forecast, now);
   offer.with = PlayLine(line, &newcomer, comers);
   if (offer.with.newcomer_late > 0 || !offer.with.late.empty()) {
     offer.without = PlayLine(line, nullptr, promises_.counted());
@@ -71,17 +75,18 @@ AdmissionLine::Offer AdmissionLine::Consider(const AdmissionRequest& request, bo
 }
 
 AdmissionForecast AdmissionLine::Predict(const AdmissionRequest& request, const Offer& offer,
-                                         Forecast& forecast, absl::Time now) const {
-  const std::vector<RetryPromise> company = recent_.Replay(now, absl::Seconds(offer.with.finish));
+                                         StandingLine& line) const {
+  const std::vector<RetryPromise> company =
+      recent_.Replay(line.now(), absl::Seconds(offer.with.finish));
   const Newcomer newcomer{request.shape, offer.place, offer.deadline};
-  const LineFuture expected =
-      company.empty() ? offer.with : PlayLine(AsOf(forecast, now), &newcomer, company);
+  const LineFuture expected = company.empty() ? offer.with : PlayLine(line, &newcomer, company);
   return {absl::Seconds(expected.start), absl::Seconds(expected.finish + answer_time_),
           absl::Seconds(answer_time_), offer.with.samples_ahead};
 }
 
 AdmissionLine::Place AdmissionLine::Join(const AdmissionRequest& request, const Offer& offer,
-                                         Forecast& forecast, absl::Time now) {
+                                         StandingLine& line) {
+  const absl::Time now = line.now();
   const absl::Time place = order_.PlaceOf(request.caller, request.priority, request.deadline, now);
   const double done_by = ToSeconds(request.deadline) - answer_time_;
   LineEntry entry{.place = {ToSeconds(place), ++arrivals_},
@@ -96,7 +101,8 @@ AdmissionLine::Place AdmissionLine::Join(const AdmissionRequest& request, const 
     entry.promised = ToSeconds(now) + target;
   }
   order_.Join(request.caller, request.priority,
-              forecast.times(request.shape.size)
+              line.forecast()
+                  .times(request.shape.size)
                   .WorkOf(request.shape.unet_rows(), request.shape.samples, 1),
               now);
   recent_.Add({.shape = request.shape,
@@ -109,19 +115,18 @@ AdmissionLine::Place AdmissionLine::Join(const AdmissionRequest& request, const 
 }
 
 AdmissionLine::Refusal AdmissionLine::Refuse(const AdmissionRequest& request, const Offer& offer,
-                                             Forecast& forecast, absl::Time now) const {
+                                             StandingLine& line) const {
   absl::Status refused =
       offer.with.newcomer_late > 0
           ? DeadlineUnreachable(
                 absl::Seconds(offer.deadline + answer_time_ + offer.with.newcomer_late),
-                request.deadline - now)
+                request.deadline - line.now())
           : MakeError(absl::StatusCode::kResourceExhausted, reason::kQueueFull,
                       "it would make another request miss its deadline",
                       {{"resource", "time"},
                        {"late", absl::FormatDuration(absl::Seconds(offer.others_late))}});
   const Newcomer newcomer{request.shape, offer.place, offer.deadline};
-  const StandingLine line = AsOf(forecast, now);
-  const StandingLine nobody{{}, slowdown_, forecast, line.now};
+  StandingLine nobody({}, slowdown_, line.forecast(), line.now());
   if (slowdown_ * PlayLine(nobody, &newcomer, {}).finish > offer.deadline) {
     return {std::move(refused)};
   }
@@ -186,9 +191,9 @@ void AdmissionLine::Leave(const Place& place) {
   entries_.erase(entry);
 }
 
-std::vector<double> AdmissionLine::Ends(Forecast& forecast, absl::Time now) const {
+std::vector<double> AdmissionLine::Ends(StandingLine& line) const {
   std::vector<double> ends;
-  PlayLine(AsOf(forecast, now), nullptr, promises_.counted(), &ends);
+  PlayLine(line, nullptr, promises_.counted(), &ends);
   return ends;
 }
 
@@ -197,17 +202,13 @@ std::vector<LineEntry>::iterator AdmissionLine::Find(const Place& place) {
   return std::ranges::lower_bound(entries_, place, {}, &LineEntry::place);
 }
 
-StandingLine AdmissionLine::AsOf(Forecast& forecast, absl::Time now) const {
-  return {entries_, slowdown_, forecast, ToSeconds(now)};
-}
-
 // How long after now the newcomer would be let in, as far as is known now.
-double AdmissionLine::RetryDelay(const StandingLine& line, Newcomer newcomer, double late,
+double AdmissionLine::RetryDelay(StandingLine& line, Newcomer newcomer, double late,
                                  const LineFuture& without) const {
   newcomer.delay = late;
   for (int guess = 0; guess < kRetryGuesses; ++guess) {
     const LineFuture later = PlayLine(line, &newcomer, promises_.counted());
-    const double finish = kPromiseMargin * line.forecast.margin().On(slowdown_ * later.finish);
+    const double finish = kPromiseMargin * line.forecast().margin().On(slowdown_ * later.finish);
     const double newcomer_late = finish - newcomer.deadline;
     const double still_late = std::max(newcomer_late, later.OthersLate(without));
     if (still_late <= 0) return newcomer.delay;

@@ -56,12 +56,14 @@ class AdmissionLine {
 
   // Whether this request was told to come back now; then its promise is kept, and gone.
   bool Claim(const AdmissionRequest&, absl::Time now);
-  Offer Consider(const AdmissionRequest&, bool was_promised, Forecast&, absl::Time now) const;
-  AdmissionForecast Predict(const AdmissionRequest&, const Offer&, Forecast&, absl::Time now) const;
+  // What all questions of a request are asked about, until somebody joins, progresses or leaves.
+  StandingLine Standing(const Forecast&, absl::Time now) const;
+  Offer Consider(const AdmissionRequest&, bool was_promised, StandingLine&) const;
+  AdmissionForecast Predict(const AdmissionRequest&, const Offer&, StandingLine&) const;
   // Of an offer that is admissible.
-  Place Join(const AdmissionRequest&, const Offer&, Forecast&, absl::Time now);
+  Place Join(const AdmissionRequest&, const Offer&, StandingLine&);
   // Of one that is not: the answer, and when there is room; then it can be promised.
-  Refusal Refuse(const AdmissionRequest&, const Offer&, Forecast&, absl::Time now) const;
+  Refusal Refuse(const AdmissionRequest&, const Offer&, StandingLine&) const;
   void Promise(const AdmissionRequest&, const Offer&, absl::Duration wait, absl::Time now);
   // The request was promised something elsewhere.
   void TakeBackPromise(const AdmissionRequest&);
@@ -75,15 +77,14 @@ class AdmissionLine {
   void ReportAnswered(absl::Duration since_served);
 
   // From now, by entry.
-  std::vector<double> Ends(Forecast&, absl::Time now) const;
+  std::vector<double> Ends(StandingLine&) const;
   const std::vector<LineEntry>& entries() const { return entries_; }
   const Inside& inside() const { return inside_; }
   double slowdown() const { return slowdown_; }
 
  private:
   std::vector<LineEntry>::iterator Find(const Place&);
-  StandingLine AsOf(Forecast&, absl::Time now) const;
-  double RetryDelay(const StandingLine&, Newcomer, double late, const LineFuture& without) const;
+  double RetryDelay(StandingLine&, Newcomer, double late, const LineFuture& without) const;
 
   std::vector<LineEntry> entries_;  // by place
   Inside inside_;

@@ -17,21 +17,17 @@ struct Groups {
 
 class LinePlaying {
  public:
-  LinePlaying(const StandingLine& line, const Newcomer* newcomer,
-              absl::Span<const RetryPromise> comers)
-      : line_(line), newcomer_(newcomer), comers_(comers), margin_(line.forecast.margin()) {}
+  LinePlaying(StandingLine& line, const Newcomer* newcomer, absl::Span<const RetryPromise> comers)
+      : line_(line), newcomer_(newcomer), comers_(comers), margin_(line.forecast().margin()) {}
 
   LineFuture Play(std::vector<double>* ends) {
     AskOfNear();
     AskOfComers();
-    Future future(line_.forecast, near_, expected_);
-    for (size_t i = 0; i < line_.entries.size(); ++i) {
-      const double end =
-          i < near_entries_.size() ? EndOf(near_entries_[i], future) : RunFar(i, &future);
-      if (ends != nullptr) ends->push_back(end);
-      HearOfEntry(i, end);
+    Future future(line_.forecast(), near_, expected_);
+    for (size_t i = 0; i < near_entries_.size(); ++i) {
+      HearOfEntry(i, EndOf(near_entries_[i], future), ends);
     }
-    if (newcomer_is_far_) RunNewcomer(&future);
+    RunFar(&future, ends);
     future.RunExpected();
     for (size_t i = 0; i < comers_.size(); ++i) HearOfComer(i, EndOf(of_comers_[i], future));
     if (newcomer_ != nullptr) HearOfNewcomer(future);
@@ -41,14 +37,14 @@ class LinePlaying {
  private:
   bool is_near_full() const { return near_samples_ >= Future::kNearSamples; }
   bool NewcomerComesBefore(const LineEntry& entry) const {
-    return line_.now + newcomer_->place < entry.place.time;
+    return newcomer_->place < line_.TimeUntil(entry.place.time);
   }
   // It gives way to those before it in every call, so it makes none of them late.
   bool NewcomerGoesBehind(double place) const {
     return newcomer_ != nullptr && newcomer_->delay + newcomer_->place >= place;
   }
   double TimeUntil(const RetryPromise& comer) const {
-    return std::max(0.0, absl::ToDoubleSeconds(comer.at - absl::UnixEpoch()) - line_.now);
+    return std::max(0.0, absl::ToDoubleSeconds(comer.at - line_.now()));
   }
 
   static double EndOf(const Groups& groups, const Future& future) {
@@ -77,6 +73,8 @@ class LinePlaying {
 
   // The first in line, and the newcomer if it comes at once and among them.
   void AskOfNear() {
+    near_.reserve(Future::kNearSamples);
+    near_entries_.reserve(Future::kNearSamples);
     bool is_open = newcomer_ != nullptr && newcomer_->delay == 0;
     const auto ask_of_newcomer = [&] {
       of_newcomer_ = Ask(newcomer_->shape, 0, 0, newcomer_->shape.samples,
@@ -84,13 +82,14 @@ class LinePlaying {
       near_samples_ += newcomer_->shape.samples;
       is_open = false;
     };
-    for (const LineEntry& entry : line_.entries) {
+    for (const LineEntry& entry : line_.entries()) {
       if (is_near_full()) break;
       if (is_open && NewcomerComesBefore(entry)) ask_of_newcomer();
       const int begun = entry.samples_open - entry.samples_fresh;
       near_entries_.push_back(Ask(
           entry.shape, begun, entry.begun_steps, entry.samples_fresh,
-          {.place = entry.place.time - line_.now, .deadline = entry.deadline - line_.now}, &near_));
+          {.place = line_.TimeUntil(entry.place.time), .deadline = line_.TimeUntil(entry.deadline)},
+          &near_));
       near_samples_ += entry.samples_fresh + (entry.begun_steps > 0 ? begun : 0);
       if (is_open) heard_.samples_ahead += entry.samples_open;
     }
@@ -118,30 +117,56 @@ class LinePlaying {
     if (is_open) ask_of_newcomer();
   }
 
-  // When an entry behind the near ones is done.
-  double RunFar(size_t number, Future* future) {
-    const LineEntry& entry = line_.entries[number];
-    if (newcomer_is_far_ && NewcomerComesBefore(entry)) RunNewcomer(future);
-    if (newcomer_is_far_) heard_.samples_ahead += entry.samples_open;
-    if (entry.samples_open == 0) return 0;
-    return future->RunInTurn(entry.shape.size, entry.unet_rows(), entry.samples_open,
-                             entry.samples_fresh == entry.shape.samples);
+  // Those behind the near ones, and the newcomer if it is among them.
+  void RunFar(Future* future, std::vector<double>* ends) {
+    const size_t first = near_entries_.size(), size = line_.entries().size();
+    const double begin = future->clock();
+    size_t place = size;  // the newcomer comes before it
+    double behind = begin + line_.Work(first, size);
+    if (newcomer_is_far_) {
+      place = first + PlaceAmong(line_.entries().subspan(first));
+      for (size_t i = first; i < place; ++i) {
+        heard_.samples_ahead += line_.entries()[i].samples_open;
+      }
+      heard_.start = begin + line_.Work(first, place);
+      heard_.finish = behind = heard_.start + WorkOfNewcomer();
+    }
+    future->RunWork(behind + line_.Work(place, size) - begin);
+    HearOfFar(first, place, begin, ends);
+    HearOfFar(place, size, behind, ends);
   }
 
-  void RunNewcomer(Future* future) {
+  // Of [first, end), which begin at `begin`: of all their ends, and of each that could be late.
+  void HearOfFar(size_t first, size_t end, double begin, std::vector<double>* ends) {
+    if (first == end) return;
+    heard_.end = std::max(heard_.end, begin + line_.Work(first, end));
+    for (size_t i = first; i < end; ++i) {
+      if (ends == nullptr) i = line_.NextInDanger(i, begin + line_.Work(first, i));
+      if (i >= end) return;
+      const bool is_open = line_.entries()[i].samples_open > 0;
+      HearOfEntry(i, is_open ? begin + line_.Work(first, i + 1) : 0, ends);
+    }
+  }
+
+  size_t PlaceAmong(absl::Span<const LineEntry> entries) const {
+    const auto is_before_it = [&](const LineEntry& entry) { return !NewcomerComesBefore(entry); };
+    return static_cast<size_t>(std::ranges::partition_point(entries, is_before_it) -
+                               entries.begin());
+  }
+
+  double WorkOfNewcomer() const {
     const RequestShape& shape = newcomer_->shape;
-    heard_.start = future->clock();
-    heard_.finish = future->RunInTurn(shape.size, shape.unet_rows(), shape.samples, true);
-    newcomer_is_far_ = false;
+    return line_.forecast().times(shape.size).SecondsOf(shape.unet_rows(), shape.samples, 1);
   }
 
-  void HearOfEntry(size_t number, double end) {
-    const LineEntry& entry = line_.entries[number];
+  void HearOfEntry(size_t number, double end, std::vector<double>* ends) {
+    const LineEntry& entry = line_.entries()[number];
     heard_.end = std::max(heard_.end, end);
-    if (NewcomerGoesBehind(entry.place.time - line_.now)) return;
-    const double time_left = entry.promised - line_.now + kRounding;
-    const double late = margin_.On(line_.slowdown * end) - time_left;
-    if (late > 0) heard_.late.push_back({number, late, line_.slowdown * end > time_left});
+    if (ends != nullptr) ends->push_back(end);
+    if (NewcomerGoesBehind(line_.TimeUntil(entry.place.time))) return;
+    const double time_left = line_.TimeLeft(entry);
+    const double late = margin_.On(line_.slowdown() * end) - time_left;
+    if (late > 0) heard_.late.push_back({number, late, line_.slowdown() * end > time_left});
   }
 
   void HearOfComer(size_t number, double end) {
@@ -149,9 +174,9 @@ class LinePlaying {
     const double at = TimeUntil(comer);
     heard_.end = std::max(heard_.end, end);
     if (NewcomerGoesBehind(at + absl::ToDoubleSeconds(comer.place))) return;
-    const double late = kPromiseMargin * margin_.On(line_.slowdown * (end - at)) -
+    const double late = kPromiseMargin * margin_.On(line_.slowdown() * (end - at)) -
                         absl::ToDoubleSeconds(comer.deadline);
-    if (late > 0) heard_.late.push_back({line_.entries.size() + number, late});
+    if (late > 0) heard_.late.push_back({line_.entries().size() + number, late});
   }
 
   void HearOfNewcomer(const Future& future) {
@@ -162,12 +187,12 @@ class LinePlaying {
     }
     // Alone it endangers nobody.
     const bool is_alone = is_near && near_.size() + expected_.size() == 1;
-    const double finish = line_.slowdown * heard_.finish;
+    const double finish = line_.slowdown() * heard_.finish;
     heard_.newcomer_late =
         (is_alone ? finish : margin_.On(finish)) - newcomer_->deadline - kRounding;
   }
 
-  const StandingLine& line_;
+  StandingLine& line_;
   const Newcomer* const newcomer_;
   const absl::Span<const RetryPromise> comers_;
   const Margin margin_;
@@ -180,12 +205,6 @@ class LinePlaying {
 };
 
 }  // namespace
-
-int64_t LineEntry::unet_rows() const {
-  const int begun = samples_open - samples_fresh;
-  return int64_t{shape.rows} *
-         (int64_t{samples_fresh} * shape.steps + int64_t{begun} * begun_steps);
-}
 
 // A request that is late anyway does not count; a comer counts, as it can be late only for want of
 // a better forecast.
@@ -202,7 +221,7 @@ double LineFuture::OthersLate(const LineFuture& without) const {
   return most;
 }
 
-LineFuture PlayLine(const StandingLine& line, const Newcomer* newcomer,
+LineFuture PlayLine(StandingLine& line, const Newcomer* newcomer,
                     absl::Span<const RetryPromise> comers, std::vector<double>* ends) {
   return LinePlaying(line, newcomer, comers).Play(ends);
 }

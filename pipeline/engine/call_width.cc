@@ -19,6 +19,7 @@ SampleTimes::SampleTimes(const CostModel& cost, int64_t latent_area, int max_row
       efficient_rows(cost.unet.EfficientRows(
           absl::MakeConstSpan(step).first(static_cast<size_t>(max_rows) + 1))) {
   for (double& seconds : step) seconds *= cost.pace.factor();
+  per_row = step[static_cast<size_t>(efficient_rows)] / efficient_rows;
 }
 
 CallChoice::CallChoice(const SampleTimes& times, int row_ceiling, int first_rows)
@@ -53,7 +54,8 @@ bool CallChoice::HasTimeToEmbed() const {
 
 // A call that the candidate can bear until its picture, after so many embeddings.
 double CallChoice::LongestStep(const Candidate& candidate, int embeddings) const {
-  if (candidate.is_lost(times_)) return std::numeric_limits<double>::infinity();
+  constexpr double kAny = std::numeric_limits<double>::infinity();
+  if (candidate.seconds_left == kAny || candidate.is_lost(times_)) return kAny;
   const int others = embeddings - (candidate.needs_embedding ? 1 : 0);
   const double for_steps = times_.margin.Within(candidate.seconds_left) -
                            candidate.TimeToPicture(times_, 0) - others * times_.embedding;

@@ -24,12 +24,14 @@ struct SampleTimes {
   double embedding = 0;
   Margin margin;           // by which these may fall short
   int efficient_rows = 0;  // beyond it, more rows hardly gain
+  double per_row = 0;      // in calls of so many
 
-  double per_row() const { return step[static_cast<size_t>(efficient_rows)] / efficient_rows; }
   // Time of the device, in calls of efficient size.
+  double SecondsOf(int64_t rows, int pictures, int embeddings) const {
+    return static_cast<double>(rows) * per_row + pictures * decode + embeddings * embedding;
+  }
   absl::Duration WorkOf(int64_t rows, int pictures, int embeddings) const {
-    return absl::Seconds(static_cast<double>(rows) * per_row() + pictures * decode +
-                         embeddings * embedding);
+    return absl::Seconds(SecondsOf(rows, pictures, embeddings));
   }
 };
 

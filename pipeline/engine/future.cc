@@ -25,13 +25,6 @@ Future::Future(Forecast& forecast, absl::Span<const ForecastSamples> near,
   RunNear();
 }
 
-double Future::RunInTurn(LatentSize size, int64_t unet_rows, int pictures, bool needs_embedding) {
-  const SampleTimes& times = TimesOf(size);
-  clock_ += static_cast<double>(unet_rows) * times.per_row() + pictures * times.decode +
-            (needs_embedding ? times.embedding : 0);
-  return clock_;
-}
-
 void Future::RunExpected() {
   for (; next_expected_ < expected_.size(); ++next_expected_) {
     const ForecastSamples& samples = expected_[next_expected_];
@@ -112,10 +105,12 @@ void Future::RunCalls() {
   }
   for (const size_t i : chosen_) Begin(window_[i].index);
   clock_ += steps * step;
+  const int endings = endings_;
   for (const size_t i : chosen_) {
     window_[i].steps_left -= steps;
     if (window_[i].steps_left == 0) End(window_[i]);
   }
+  if (endings_ == endings) return;
   std::erase_if(window_, [](const Playable& playable) { return playable.steps_left == 0; });
 }
 
@@ -178,7 +173,7 @@ void Future::RunInTurn(const Playable& playable, int count) {
   clock_ = std::max(clock_, playable.of->arrival);
   Begin(playable.index);
   clock_ += (playable.needs_embedding ? times.embedding : 0) +
-            count * (playable.steps_left * playable.of->rows * times.per_row() + times.decode);
+            count * (playable.steps_left * playable.of->rows * times.per_row + times.decode);
   times_[playable.index].end = clock_;
 }
 

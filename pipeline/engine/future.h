@@ -25,9 +25,9 @@ class Future {
   Future(Forecast&, absl::Span<const ForecastSamples> near,
          absl::Span<const ForecastSamples> expected);
 
-  // Those behind the near ones, one request after the other: when so much work is done. Only where
+  // Those behind the near ones, one request after the other, which take so many seconds. Only where
   // there are enough near ones.
-  double RunInTurn(LatentSize, int64_t unet_rows, int pictures, bool needs_embedding);
+  void RunWork(double seconds) { clock_ += seconds; }
   // After them: the expected ones that did not join before.
   void RunExpected();
 

@@ -52,6 +52,7 @@ BENCHMARK(BM_Enter)
     ->Args({10'000, 1, 1'000'000})
     ->Args({256, 1, 3})
     ->Args({10'000, 4, 3})
+    ->Args({10'000, 1, 3})
     ->Unit(benchmark::kMicrosecond);
 
 }  // namespace

@@ -53,9 +53,9 @@ TEST(Future, OfAHeadAndTheRestIsThatOfTheWholeLine) {
     for (size_t i = 0; i < near; ++i) EXPECT_NEAR(future.times()[i].end, whole[i].end, 1e-6);
     for (size_t i = near; i < line.size(); ++i) {
       const ForecastSamples& each = line[i];
-      const double end =
-          future.RunInTurn(each.size, int64_t{each.steps_left} * each.rows * each.count, each.count,
-                           each.needs_embedding);
+      future.RunWork(forecast.times(each.size).SecondsOf(
+          int64_t{each.steps_left} * each.rows * each.count, each.count, each.needs_embedding));
+      const double end = future.clock();
       EXPECT_NEAR(end, whole[i].end, 1e-6 * end) << "world " << world << ", " << i;
     }
     future.RunExpected();
