@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "pipeline/engine/future.h"
@@ -52,6 +53,7 @@ class LineFutureTest : public ::testing::Test {
       entry.samples_fresh = static_cast<int>(Below(entry.samples_open + 1));
       entry.begun_steps = static_cast<int>(1 + Below(shape.steps));
       if (Below(3) > 0) entry.promised = now + 0.8 * static_cast<double>(i) + Seconds(60) - 5;
+      if (entry.samples_open == 0 && Below(2) == 0) entry.promised = now - 1;  // its answer waits
       line.push_back(entry);
     }
     return line;
@@ -113,6 +115,23 @@ TEST_F(LineFutureTest, RunsTheFarOnesInTurnAroundTheNewcomer) {
   }
   EXPECT_EQ(future.samples_ahead, samples_ahead);
   EXPECT_NEAR(future.finish - future.start, work, 1e-9);
+
+  for (size_t i = 121; i < 150; ++i) {
+    const LineEntry& entry = entries[i];
+    if (entry.samples_open == 0 || entries[i - 1].samples_open == 0) continue;
+    const bool is_fresh = entry.samples_fresh == entry.shape.samples;
+    EXPECT_NEAR(without[i] - without[i - 1],
+                forecast.times(entry.shape.size)
+                    .SecondsOf(entry.unet_rows(), entry.samples_open, is_fresh ? 1 : 0),
+                1e-9)
+        << i;
+  }
+
+  const double all = *std::ranges::max_element(without);
+  const Newcomer late{.shape = shape, .delay = all - 1};  // behind all who are there
+  EXPECT_NEAR(late.delay + PlayLine(line, &late, {}).finish, all + work, 1e-9);
+  const RetryPromise comer{.shape = shape, .at = kNow + absl::Seconds(all - 1)};
+  EXPECT_NEAR(PlayLine(line, &newcomer, {&comer, 1}).end, all + 2 * work, 1e-9);
   for (size_t i = 120; i < 150; ++i) EXPECT_LE(without[i], future.start + 1e-9);
 }
 
