@@ -8,8 +8,6 @@
 namespace image_variations {
 namespace {
 
-constexpr double kRounding = 1e-6;  // seconds
-
 // Groups of like samples, counted through those near, then those expected.
 struct Groups {
   size_t first = 0, end = 0;
@@ -189,7 +187,7 @@ class LinePlaying {
     const bool is_alone = is_near && near_.size() + expected_.size() == 1;
     const double finish = line_.slowdown() * heard_.finish;
     heard_.newcomer_late =
-        (is_alone ? finish : margin_.On(finish)) - newcomer_->deadline - kRounding;
+        (is_alone ? finish : margin_.On(finish)) - newcomer_->deadline - kTimeRounding;
   }
 
   StandingLine& line_;
@@ -216,7 +214,7 @@ double LineFuture::OthersLate(const LineFuture& without) const {
     const bool was_late = before != without.late.end() && before->who == other.who;
     if (was_late && before->is_lost) continue;
     const double more = other.by - (was_late ? before->by : 0);
-    if (more > kRounding) most = std::max(most, more);
+    if (more > kTimeRounding) most = std::max(most, more);
   }
   return most;
 }

@@ -20,7 +20,7 @@ StandingLine::StandingLine(absl::Span<const LineEntry> entries, double slowdown,
       since_epoch_(absl::ToDoubleSeconds(now - absl::UnixEpoch())) {}
 
 size_t StandingLine::NextInDanger(size_t first, double begin) {
-  const double all_begin = begin - sums()[first].work + kRounding;
+  const double all_begin = begin - sums()[first].work + kTimeRounding;
   if (all_begin < sums()[first].latest_of_all) return entries_.size();
   size_t next = first;
   while (all_begin < sums_[next].latest) ++next;

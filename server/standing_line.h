@@ -13,6 +13,8 @@
 
 namespace image_variations {
 
+inline constexpr double kTimeRounding = 1e-6;  // seconds: less late than that is in time
+
 // A request in line. Times are seconds from the Unix epoch.
 struct LineEntry {
   // Effective deadline and arrival.
@@ -51,7 +53,9 @@ class StandingLine {
   double TimeUntil(double since_epoch) const { return since_epoch - since_epoch_; }
 
   // When an entry has to be done to be as promised, give or take what is rounded.
-  double TimeLeft(const LineEntry& entry) const { return TimeUntil(entry.promised) + kRounding; }
+  double TimeLeft(const LineEntry& entry) const {
+    return TimeUntil(entry.promised) + kTimeRounding;
+  }
 
   // What the entries [first, end) take in efficient calls.
   double Work(size_t first, size_t end) { return sums()[end].work - sums()[first].work; }
@@ -61,8 +65,6 @@ class StandingLine {
   size_t NextInDanger(size_t first, double begin);
 
  private:
-  static constexpr double kRounding = 1e-6;  // seconds
-
   struct Sums {
     double work;           // of the entries before this one
     double latest;         // when all work may begin for this entry to be in time
