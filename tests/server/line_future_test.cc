@@ -21,6 +21,9 @@ CostModel Cost() {
   }
   cost.decode.Observe(64, absl::Milliseconds(40));
   cost.embedding.Observe(CostModel::kSourceArea, absl::Milliseconds(20));
+  for (int tick = 0; tick < 100; ++tick) {  // now and then slower than predicted: a margin
+    cost.pace.Observe(absl::Milliseconds(50), absl::Milliseconds(tick % 16 < 8 ? 50 : 70));
+  }
   return cost;
 }
 
@@ -59,20 +62,36 @@ class LineFutureTest : public ::testing::Test {
     return line;
   }
 
+  // ... or just not, by milliseconds.
+  void PromiseWhatIsJustKept(double slowdown, const CostModel& cost, const Newcomer* newcomer,
+                             std::vector<LineEntry>* entries) {
+    StandingLine line(*entries, slowdown, Forecast(cost, 8), kNow);
+    std::vector<double> ends;
+    PlayLine(line, newcomer, {}, &ends);
+    for (size_t i = 0; i < ends.size(); ++i) {
+      const double end = cost.pace.margin().On(slowdown * ends[i]);
+      (*entries)[i].promised = end + Seconds(0.02) - 0.005 - line.TimeUntil(0);
+    }
+  }
+
   std::mt19937 random_{7};
 };
 
 // Whoever asks for all ends hears of each entry by itself.
 TEST_F(LineFutureTest, HearsOfTheSameLateEntriesWhetherOrNotItLooksAtEach) {
   const CostModel cost = Cost();
-  int late = 0, far_newcomers = 0;
+  ASSERT_GT(cost.pace.margin().share, 0.01);
+  ASSERT_GT(cost.pace.margin().seconds, 0.001);
+  int late = 0, lost = 0, far_newcomers = 0;
   for (int world = 0; world < 500; ++world) {
-    const std::vector<LineEntry> entries = Line(static_cast<size_t>(Below(300)));
-    StandingLine line(entries, 1 + Seconds(0.5), Forecast(cost, 8), kNow);
+    std::vector<LineEntry> entries = Line(static_cast<size_t>(Below(300)));
+    const double slowdown = 1 + Seconds(0.5);
     const RequestShape shape = Shape();
     Newcomer newcomer{.shape = shape, .place = Seconds(200)};
     if (Below(4) == 0) newcomer.delay = Seconds(20);
     const Newcomer* const asks = Below(5) == 0 ? nullptr : &newcomer;
+    if (world % 2 == 0) PromiseWhatIsJustKept(slowdown, cost, asks, &entries);
+    StandingLine line(entries, slowdown, Forecast(cost, 8), kNow);
     std::vector<double> ends;
     const LineFuture each = PlayLine(line, asks, {}, &ends);
     const LineFuture all = PlayLine(line, asks, {});
@@ -87,11 +106,13 @@ TEST_F(LineFutureTest, HearsOfTheSameLateEntriesWhetherOrNotItLooksAtEach) {
       EXPECT_EQ(all.late[i].who, each.late[i].who) << "world " << world;
       EXPECT_NEAR(all.late[i].by, each.late[i].by, 1e-9);
       EXPECT_EQ(all.late[i].is_lost, each.late[i].is_lost);
+      lost += all.late[i].is_lost ? 1 : 0;
     }
     late += static_cast<int>(all.late.size());
     far_newcomers += all.samples_ahead > Future::kNearSamples ? 1 : 0;
   }
-  EXPECT_GT(late, 1000);
+  EXPECT_GT(lost, 1000);
+  EXPECT_GT(late, lost + 100);
   EXPECT_GT(far_newcomers, 50);
 }
 

@@ -84,6 +84,7 @@ TEST(Networks, ACheckerWithTheEncodersTowerKeepsNoSecondCopy) {
   const ClipVision& encoder = runner->networks().image_encoder;
   const ClipVision& checker = runner->networks().safety_checker->vision_model;
   EXPECT_TRUE(runner->networks().is_one_tower);
+  EXPECT_TRUE(runner->info().has_one_tower);
   EXPECT_TRUE(checker.position_embedding.is_alias_of(encoder.position_embedding));
 }
 
@@ -92,6 +93,7 @@ TEST(Networks, ACheckerWithOtherBytesKeepsItsOwn) {
   const ClipVision& encoder = runner->networks().image_encoder;
   const ClipVision& checker = runner->networks().safety_checker->vision_model;
   EXPECT_FALSE(runner->networks().is_one_tower);
+  EXPECT_FALSE(runner->info().has_one_tower);
   EXPECT_FALSE(checker.position_embedding.is_alias_of(encoder.position_embedding));
 }
 
